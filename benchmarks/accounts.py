@@ -60,7 +60,7 @@ def calls(rig: Rig, options: argparse.Namespace, kind: str, configuration: Path)
     rig.stop(daemon)
     if not saved.exists():
         raise BenchError(f"twistd left no profile:\n{daemon.last_words()}")
-    return pstats.Stats(str(saved)).total_calls, done  # type: ignore[attr-defined]
+    return pstats.Stats(str(saved)).total_calls, done  # type: ignore[attr-defined]  # typeshed lacks it
 
 
 def main() -> None:

@@ -33,7 +33,7 @@ AUTH = Outcome(Kind.AUTH, Scope.CREDENTIAL, base=1800.0, ceiling=1800.0, reason=
 def pool_of(number: int, strategy: str, max_concurrency: int = 0) -> CredentialPool:
     """A pool of that many credentials of one provider."""
     credentials = [
-        Credential("p", f"c{n}", None, weight=1 + n % 4, max_concurrency=max_concurrency)  # type: ignore[arg-type]
+        Credential("p", f"c{n}", None, weight=1 + n % 4, max_concurrency=max_concurrency)  # type: ignore[arg-type]  # no secret
         for n in range(number)
     ]
     return CredentialPool(Clock(), Settings(strategy=strategy, queue=20_000), credentials)

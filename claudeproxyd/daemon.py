@@ -5,8 +5,6 @@ What follows from a configuration alone is built in :mod:`claudeproxyd.graph`, a
 
 from __future__ import annotations
 
-import ctypes
-import gc
 import os
 import signal
 import sys
@@ -22,13 +20,11 @@ from twisted.logger import ILogObserver, Logger
 from twisted.python.components import Componentized
 from twisted.python.failure import Failure
 
-from claudeproxyd import descriptors, graph, hangups
-from claudeproxyd.accounts.keys import RuntimeKeys
-from claudeproxyd.accounts.ledger import Ledger
+from claudeproxyd import configured, descriptors, graph, hangups, memory
 from claudeproxyd.accounts.limits import UsageLimits
-from claudeproxyd.accounts.opening import openers_of
+from claudeproxyd.accounts.opening import keys_of, ledger_of
 from claudeproxyd.checkup import Checkup
-from claudeproxyd.config.accounts import accounts_in_words, place_of
+from claudeproxyd.config.accounts import accounts_in_words
 from claudeproxyd.config.diagnostics import ConfigError, Problem
 from claudeproxyd.config.loading import Loaded
 from claudeproxyd.config.schema import Config
@@ -38,15 +34,14 @@ from claudeproxyd.dispatch.limiting import LimitAdmission
 from claudeproxyd.dispatch.served_models import LOOK_EVERY, ServedModels
 from claudeproxyd.executors.turns import Turns
 from claudeproxyd.happenings import OUTAGES, Happening
-from claudeproxyd.interfaces import IAuthenticator, IPersistent, IStateStore, IUsageSink
+from claudeproxyd.interfaces import IAuthenticator, ICredentialPool, IPersistent, IStateStore, IUsageSink
 from claudeproxyd.issuers.registry import Issuers
+from claudeproxyd.log_files import LogFiles
 from claudeproxyd.messages.corrections import Corrections
-from claudeproxyd.observe.access_log import text_line
 from claudeproxyd.observe.activity import MINUTE, ClientActivity
-from claudeproxyd.observe.audit import audit_line
 from claudeproxyd.observe.capture import Captures
 from claudeproxyd.observe.console import banner
-from claudeproxyd.observe.lines import FLUSH_DELAY, LineFile, json_line, to_file, to_log
+from claudeproxyd.observe.lines import LineFile
 from claudeproxyd.observe.logging import for_twistd, observer
 from claudeproxyd.observe.loop_lag import LAG_EVERY, LoopLag
 from claudeproxyd.observe.metrics import Metrics
@@ -59,6 +54,7 @@ from claudeproxyd.observe.usage import Sinks, UsageLog
 from claudeproxyd.plugin_loader import Plugins, PluginServices
 from claudeproxyd.pool.service import CredentialPool
 from claudeproxyd.pool.shares import Shares
+from claudeproxyd.providers import executors_differ
 from claudeproxyd.reloads import SHARE, Draft, Reloads, draft, unforeseen
 from claudeproxyd.reporting.posting import Poster
 from claudeproxyd.reporting.traces import Traces
@@ -69,10 +65,11 @@ from claudeproxyd.store.changes import StateChanges
 from claudeproxyd.store.opening import limits_store_for, store_for
 from claudeproxyd.store.persistent import PersistentState
 from claudeproxyd.store.service import StateService
-from claudeproxyd.threads import thread_of_its_own, unawaited_threads
+from claudeproxyd.threads import InThread, thread_of_its_own, unawaited_threads
 from claudeproxyd.translate.signatures import Signatures
 from claudeproxyd.upstream.names import MAX_THREADS, Names
-from claudeproxyd.web.admin import AdminRoot
+from claudeproxyd.web.admin import AdminRoot, Unserved
+from claudeproxyd.web.answering import Gather
 from claudeproxyd.web.buffers import BufferBudget
 from claudeproxyd.web.listener import Listener
 from claudeproxyd.web.public import PublicRoot
@@ -113,106 +110,147 @@ class Daemon(MultiService):
         self._load = load
         self._reloads = Reloads(self._reload)
         self._twistd_options = twistd_options
-        self._in_thread = thread_of_its_own(reactor, "reloads")
-        config = loaded.config
-        configure(graph.secrets_of(config))
+        self._in_thread = self._new_thread("reloads")
+        config, changes = loaded.config, StateChanges()
+        configure(configured.secrets_of(config))
+        self._make_observers(config)
+        self._make_accounts(config)
+        self._make_pool(config, changes)
+        self._make_reporters(config)
+        self._make_first_generation(loaded)
+        self._make_timers()
+        self._make_state(config, changes)
+        self._generation.catalog.setServiceParent(self)
+        self._make_sites(config)
+        self._register_gauges()
+
+    # -- making, in this order
+
+    def _make_observers(self, config: Config) -> None:
+        """Make what sees how things go, and the resolver of names."""
         self.metrics = self._make_metrics()
-        self.metrics.name_models(graph.named_models(config))
-        names = Names(reactor, unawaited_threads(reactor, "names", MAX_THREADS))
+        self.metrics.name_models(configured.named_models(config))
+        names = Names(self._reactor, unawaited_threads(self._reactor, "names", MAX_THREADS))
         names.register(self.metrics)
-        self._resolver_before = reactor.installNameResolver(names)
-        self._access_file = self._open_line_file("access", config.log.access)
-        self._audit_file = self._open_line_file("audit", config.log.audit, 0.0)
-        self._audit = (
-            to_log("claudeproxyd.audit") if self._audit_file is None else to_file(self._audit_file, audit_line)
-        )
+        self._resolver_before = self._reactor.installNameResolver(names)
+        self._log_files = LogFiles(config.log, self._reactor, self._new_unawaited_thread)
+        self._log_files.register(self.metrics)
         self.own_hop = self._make_hop()
         self._status = Status.begun(time.time())
         self._status.register(self.metrics)
-        self._service_manager = ServiceManager(os.environ, reactor)
+        self._service_manager = ServiceManager(os.environ, self._reactor)
         self._concurrency = self._make_concurrency()
         self._activity = ClientActivity(self._concurrency.running)
         self._activity.register(self.metrics)
         self._transitions = Transitions(time.time)
+
+    def _make_accounts(self, config: Config) -> None:
+        """Make what knows who may use how much, and who did."""
         self._limits = self._make_limits(config)
-        self._ledger = self._open_ledger(config)
-        self._keys = self._open_keys(config)
-        self._issuers = Issuers(reactor, time.time)
+        self._ledger = ledger_of(config.accounts, self._reactor, self._new_thread)
+        if self._ledger is not None:
+            self._ledger.register(self.metrics)
+            self._ledger.setServiceParent(self)
+            if config.limits and self._counts_limits:
+                self._limits.wait_for(self._limits.recall(self._ledger.count(configured.limits_of(config))))
+        self._keys = keys_of(config.accounts, self._reactor, self._new_thread)
+        if self._keys is not None:
+            self._keys.configure(configured.clients(config), is_open=config.server.open)
+            self._keys.setServiceParent(self)
+        self._issuers = Issuers(self._reactor, time.time)
         self._issuers.register(self.metrics)
         self._issuers.configure(config.issuers)
         self._issuers.setServiceParent(self)
+
+    def _make_pool(self, config: Config, changes: StateChanges) -> None:
+        """Make the pool, its credentials' secrets, and what else requests share."""
         self._buffers = BufferBudget(config.server.max_buffered_bytes)
-        self._turns = Turns(reactor)
-        changes = StateChanges()
+        self._turns = Turns(self._reactor)
         self._grants = Grants(time.time, outlive=config.server.state != "memory:", changed=changes)
         self._sources = self._make_sources()
         self._signatures = Signatures(time.time, changed=changes)
         self._corrections = Corrections()
-        self._captures = Captures(reactor, unawaited_threads(reactor, "captures", 1))
+        self._captures = Captures(self._reactor, self._new_unawaited_thread("captures"))
         self._captures.register(self.metrics)
         self._capture(config)
         self._sources.reload(config)
         self._known_models = graph.KnownModels()
         self.pool = CredentialPool(
-            reactor,
+            self._reactor,
             config.pool,
-            graph.credentials(config, self._sources),
-            provider_limits=graph.provider_limits(config),
+            configured.credentials(config, self._sources),
+            provider_limits=configured.provider_limits(config),
             known_models=self._known_models,
             changed=changes,
             transitions=self._transitions,
             shares=self._shares,
         )
-        self._traces = Traces(reactor, lambda proxy: Poster(reactor, proxy))
+
+    def _make_reporters(self, config: Config) -> None:
+        """Make what tells others."""
+        self._traces = Traces(self._reactor, lambda proxy: Poster(self._reactor, proxy))
         self._traces.register(self.metrics)
         self._traces.setServiceParent(self)
         self._traces.configure(config.traces)
-        self._webhooks = Webhooks(reactor, lambda proxy: Poster(reactor, proxy), time.time)
+        self._webhooks = Webhooks(self._reactor, lambda proxy: Poster(self._reactor, proxy), time.time)
         self._webhooks.register(self.metrics)
         self._webhooks.setServiceParent(self)
         self._webhooks.configure(config.webhooks)
         self._transitions.subscribe(self._happened)
-        self._models = ServedModels(reactor, lambda model: self._generation.outage(model), self._transitions)
-        self._models.name_models(model.name for model in config.models)
+
+    def _make_first_generation(self, loaded: Loaded) -> None:
+        """Make what serves by the configuration; :meth:`_put_in_force` makes those that follow."""
+        self._models = ServedModels(self._reactor, lambda model: self._generation.outage(model), self._transitions)
+        self._models.name_models(model.name for model in loaded.config.models)
         self._models.register(self.metrics)
         self._plugins = self._plug_in(loaded, None)
         self._plugins.start(self)
-        authenticator = graph.authenticator(config, self._keys, self._issuers)
+        authenticator = configured.authenticator(loaded.config, self._keys, self._issuers)
         self._generation = self._build(loaded, authenticator, self._plugins, None, ())
         self._known_models.generation = self._generation
         self.pool.setServiceParent(self)
+
+    def _make_timers(self) -> None:
+        """Make what looks or acts every so often."""
         self._every(TRIM_EVERY, self._trim)
         self._every(MINUTE, self._activity.turn)
         self._every(LOOK_EVERY, self._models.look)
-        lag = LoopLag(reactor.seconds)
+        lag = LoopLag(self._reactor.seconds)
         lag.register(self.metrics)
         self._every(LAG_EVERY, lag.look)
         self._every(FORGET_EVERY, lambda: self._limits.limits.forget_idle(time.time()))
+
+    def _make_state(self, config: Config, changes: StateChanges) -> None:
+        """Make what keeps what is to outlive the process."""
         pool = self.pool
-        kept, store = self._make_store(
-            config,
-            PersistentState(
-                {
-                    "cooldown": pool,
-                    "affinity": pool,
-                    "disabled": pool,
-                    "signature": self._signatures,
-                    "grant": self._grants,
-                },
-                changes,
-            ),
-        )
+        parts = {
+            "cooldown": pool,
+            "affinity": pool,
+            "disabled": pool,
+            "signature": self._signatures,
+            "grant": self._grants,
+        }
+        kept, store = self._make_store(config, PersistentState(parts, changes))
         store.register(self.metrics)
-        self._state = StateService(reactor, kept, changes, store, self._grants.settle)
+        self._state = StateService(self._reactor, kept, changes, store, self._grants.settle)
         self._state.setServiceParent(self)
-        self._generation.catalog.setServiceParent(self)
-        self.site = GatewaySite(PublicRoot(), self._generation.public, reactor)
+
+    def _make_sites(self, config: Config) -> None:
+        """Make the sites, and what listens."""
+        self.site = GatewaySite(PublicRoot(), self._generation.public, self._reactor)
         self._listeners = self._make_listeners(config)
-        self.admin_site = GatewaySite(self._make_admin(), self._generation.admin, reactor)
-        self._admin_listener = Listener(reactor, config.server.admin, self.admin_site) if config.server.admin else None
+        self.admin_site = GatewaySite(self._make_admin(), self._generation.admin, self._reactor)
+        self._admin_listener = (
+            Listener(self._reactor, config.server.admin, self.admin_site) if config.server.admin else None
+        )
         for listener in self._all_listeners:
             listener.setServiceParent(self)
-        self._register_gauges()
+
+    def _new_thread(self, name: str) -> InThread:
+        return thread_of_its_own(self._reactor, name)
+
+    def _new_unawaited_thread(self, name: str) -> InThread:
+        return unawaited_threads(self._reactor, name, 1)
 
     # -- what several processes have otherwise
 
@@ -226,8 +264,8 @@ class Daemon(MultiService):
         return ConcurrencyAdmission()
 
     def _make_limits(self, config: Config) -> LimitAdmission:
-        limits = UsageLimits(graph.limits_of(config))
-        counted_in = limits_store_for(config.server.state, limits, graph.ledger_name(config), self._reactor)
+        limits = UsageLimits(configured.limits_of(config))
+        counted_in = limits_store_for(config.server.state, limits, configured.ledger_name(config), self._reactor)
         counted_in.register(self.metrics)
         return LimitAdmission(limits, time.time, self._concurrency.admit, self._transitions, counted_in)
 
@@ -242,16 +280,23 @@ class Daemon(MultiService):
         return [Listener(self._reactor, each, self.site) for each in config.server.listen]
 
     def _make_admin(self) -> AdminRoot:
+        return self._admin_of(self.pool, self._models, self._activity)
+
+    def _admin_of(
+        self, pool: ICredentialPool, models: Unserved, activity: ClientActivity, gather: Gather | None = None
+    ) -> AdminRoot:
+        """Return the admin listener's tree; see it for what the arguments are."""
         return AdminRoot(
-            self.pool,
+            pool,
             self.hang_up,
             self._status,
-            self._activity,
+            activity,
             self._ledger,
             self._limits.store,
             self._keys,
-            models=self._models,
+            models=models,
             checkup=self._checkup,
+            gather=gather,
         )
 
     def _happened(self, transition: Transition) -> None:
@@ -259,35 +304,6 @@ class Daemon(MultiService):
         if transition.what in OUTAGES:
             self.log.warn("{told}", told=transition.message)
         self._webhooks.take(transition)
-
-    # -- accounts
-
-    def _open_ledger(self, config: Config) -> Ledger | None:
-        place = place_of(config.accounts)
-        if place is None:
-            return None
-        enter_in, answer_in = (thread_of_its_own(self._reactor, name) for name in ("ledger", "questions to the ledger"))
-        database = openers_of(place, graph.accounts_password(config)).ledger
-        keep = config.accounts.keep
-        ledger = Ledger(
-            place.where, keep, self._reactor, time.time, enter_in, answer_in, database=database, waiting=place.waiting
-        )
-        ledger.register(self.metrics)
-        ledger.setServiceParent(self)
-        if config.limits and self._counts_limits:
-            self._limits.wait_for(self._limits.recall(ledger.count(graph.limits_of(config))))
-        return ledger
-
-    def _open_keys(self, config: Config) -> RuntimeKeys | None:
-        place = place_of(config.accounts)
-        if place is None:
-            return None
-        thread = thread_of_its_own(self._reactor, "keys")
-        connect = openers_of(place, graph.accounts_password(config)).keys
-        keys = RuntimeKeys(place.where, self._reactor, time.time, thread, connect)
-        keys.configure(graph.clients(config), is_open=config.server.open)
-        keys.setServiceParent(self)
-        return keys
 
     @property
     def _all_listeners(self) -> Sequence[Listener]:
@@ -318,7 +334,7 @@ class Daemon(MultiService):
             super().startService()
         except ConfigError as error:  # of a plugin
             raise SystemExit(f"claudeproxyd: {error}") from None
-        _freeze_gc()
+        memory.freeze_gc()
         self._limits.begin()
         self._warn(self._loaded.warnings)
         wanted, allowed = self._loaded.config.server.max_connections, descriptors.connections_allowed()
@@ -345,7 +361,7 @@ class Daemon(MultiService):
                 ],
                 self._admin_listener.place if self._admin_listener is not None else "",
                 config.is_keyed,
-                bool(config.models) or graph.serves_claude(self._loaded),
+                bool(config.models) or configured.serves_claude(self._loaded),
                 place_in_words(config.server.state),
                 accounts_in_words(config.accounts),
                 config.server.processes,
@@ -361,12 +377,10 @@ class Daemon(MultiService):
         timer.setServiceParent(self)
 
     def _trim(self) -> None:
-        """Large bodies leave holes in the heap, which glibc keeps for later: give them back when they are over."""
+        """Give back what large bodies have left, when they are over."""
         if self._buffers.peak - self._buffers.held >= WORTH_A_TRIM:
             self._buffers.peak = self._buffers.held
-            trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-            if trim is not None:
-                trim(0)
+            memory.give_back()
 
     # -- another configuration
 
@@ -411,8 +425,8 @@ class Daemon(MultiService):
             return
         loaded, config = drafted.loaded, drafted.loaded.config
         configure_forms(drafted.secrets)
-        self.metrics.name_models(graph.named_models(config))
-        keep = () if graph.executors_differ(self._loaded.config, config) else drafted.changes.unchanged
+        self.metrics.name_models(configured.named_models(config))
+        keep = () if executors_differ(self._loaded.config, config) else drafted.changes.unchanged
         plugins = self._plug_in(loaded, self._plugins)
         plugins.start(self)
         sources = self._sources.reload(config)
@@ -431,16 +445,16 @@ class Daemon(MultiService):
         self._traces.configure(config.traces)
         self._webhooks.configure(config.webhooks)
         if self._keys is not None:
-            self._keys.configure(graph.clients(config), is_open=config.server.open)
+            self._keys.configure(configured.clients(config), is_open=config.server.open)
         self._issuers.configure(config.issuers)
         self._buffers.limit = config.server.max_buffered_bytes
-        fresh = self._limits.limits.reload(graph.limits_of(config))
+        fresh = self._limits.limits.reload(configured.limits_of(config))
         if fresh and self._ledger is not None and self._counts_limits:
             self._limits.recall(self._ledger.count(fresh))
         self._limits.begin()
         if self._ledger is not None:
             self._ledger.keep = config.accounts.keep
-        self.pool.reload(graph.credentials(config, self._sources), config.pool, graph.provider_limits(config))
+        self.pool.reload(configured.credentials(config, self._sources), config.pool, configured.provider_limits(config))
         before.catalog.disownServiceParent()
         generation.catalog.setServiceParent(self)
         self.site.gateway = generation.public
@@ -464,8 +478,7 @@ class Daemon(MultiService):
 
     def reopen(self) -> None:
         """Open the files of access log and audit anew, and read the certificates."""
-        for file in filter(None, (self._access_file, self._audit_file)):
-            file.reopen()
+        self._log_files.reopen()
         self._plugins.reopen()
         for listener in self._all_listeners:
             try:
@@ -484,7 +497,7 @@ class Daemon(MultiService):
         """Make the objects of ``[[plugins]]``; those of unchanged sections are taken from *before*."""
 
         def open_file(path: str) -> LineFile:
-            return LineFile(path, self._reactor, unawaited_threads(self._reactor, "lines of a plugin", 1))
+            return LineFile(path, self._reactor, self._new_unawaited_thread("lines of a plugin"))
 
         return Plugins(loaded, self._limits, lambda: PluginServices(self._reactor, open_file), before)
 
@@ -507,12 +520,12 @@ class Daemon(MultiService):
                 metrics=self.metrics,
                 sinks=self._sinks(loaded, plugins),
                 journal=self._ledger,
-                access_log=self._activity.counting(self._access_log(loaded)),
+                access_log=self._activity.counting(self._log_files.access(loaded.config.log)),
                 plugins=plugins,
                 limits=self._limits,
                 export=self._traces.export,
                 keys=self._keys,
-                audit=self._audit,
+                audit=self._log_files.audit(),
                 buffers=self._buffers,
                 turns=self._turns,
                 signatures=self._signatures,
@@ -532,25 +545,7 @@ class Daemon(MultiService):
     def _checkup(self) -> Checkup:
         config = self._loaded.config
         executors = self._generation.upstreams.executors
-        return Checkup(self._reactor, config, executors, graph.credentials(config, self._sources))
-
-    # -- lines
-
-    def _open_line_file(self, setting: str, path: str, delay: float = FLUSH_DELAY) -> LineFile | None:
-        if path in ("", "off"):
-            return None
-        try:
-            return LineFile(path, self._reactor, unawaited_threads(self._reactor, f"{setting} log", 1), delay)
-        except OSError as e:
-            raise SystemExit(f"claudeproxyd: log.{setting}: {e}: name a file that can be written") from None
-
-    def _access_log(self, loaded: Loaded) -> Callable[[Any], None]:
-        log = loaded.config.log
-        if log.access == "off":
-            return lambda entry: None
-        if self._access_file is None:
-            return to_log("claudeproxyd.access")
-        return to_file(self._access_file, json_line if log.format == "json" else text_line)
+        return Checkup(self._reactor, config, executors, configured.credentials(config, self._sources))
 
     def _sinks(self, loaded: Loaded, plugins: Plugins) -> Sinks:
         """Usage records go to the metrics, to the log where that is for machines, and to plugins."""
@@ -560,8 +555,7 @@ class Daemon(MultiService):
         if loaded.config.limits:
             sinks.append(self._limits)
         if loaded.config.log.format == "json":
-            to = to_log("claudeproxyd.usage") if self._access_file is None else to_file(self._access_file, json_line)
-            sinks.append(UsageLog(to))
+            sinks.append(UsageLog(self._log_files.usage()))
         return Sinks(sinks)
 
     # -- the end
@@ -591,8 +585,7 @@ class Daemon(MultiService):
         await self._limits.store.stop()
         self._reactor.installNameResolver(self._resolver_before)
         await self._plugins.close()
-        for file in filter(None, (self._access_file, self._audit_file)):
-            await file.close()
+        await self._log_files.close()
 
     async def _leave(self) -> None:
         """Be ready no more."""
@@ -626,8 +619,6 @@ class Daemon(MultiService):
 
     def _register_gauges(self) -> None:
         self.pool.register(self.metrics)
-        if self._access_file is not None:
-            self._access_file.register(self.metrics)
         gauge = self.metrics.gauge
         gauge("claudeproxyd_connections", "Client connections.", lambda: len(self.site.channels))
         gauge("claudeproxyd_buffered_bytes", "Bodies held for clients.", lambda: self._buffers.held)
@@ -638,49 +629,19 @@ class Daemon(MultiService):
             "Models whose token estimates are corrected by what was counted.",
             lambda: len(self._corrections),
         )
-        gauge("claudeproxyd_open_streams", "Streams on their way.", lambda: len(self._generation.relays))
-        gauge(
-            "claudeproxyd_paused_streams",
-            "Streams whose client does not keep up.",
-            lambda: sum(relay.paused for relay in self._generation.relays),
-        )
         gauge(
             "claudeproxyd_certificate_expiry_timestamp_seconds",
             "When the certificate that a listener shows expires.",
             self._certificates,
             ("listener",),
         )
-        self.metrics.counter(
-            "claudeproxyd_odd_streams_total",
-            "Answers that were out of the grammar's order or of an unknown shape, by provider.",
-            self._odd_streams,
-            ("provider",),
-        )
-        gauge(
-            "claudeproxyd_upstream_connections",
-            "Connections to upstreams, by provider and state.",
-            lambda: self._generation.upstreams.connections(),
-            ("provider", "state"),
-        )
+        graph.register(self.metrics, lambda: self._generation)
 
     def _certificates(self) -> Mapping[tuple[str, ...], float]:
         ends = {(each.place,): each.certificate_ends for each in self._all_listeners}
         return {place: when for place, when in ends.items() if when is not None}
 
-    def _odd_streams(self) -> Mapping[tuple[str, ...], float]:
-        return {(provider,): count for provider, count in self._generation.dispatching.anomalies.items()}
-
 
 def _fire(deferred: Deferred[None]) -> None:
     if not deferred.called:
         deferred.callback(None)
-
-
-def _freeze_gc() -> None:
-    """Exempt all present objects from garbage collection, and have it run seldom.
-
-    They stay for good, and a request leaves next to nothing in cycles. It takes a tenth of a request's time otherwise.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 20)

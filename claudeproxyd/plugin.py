@@ -32,8 +32,9 @@ A step in the way of requests
 
 from __future__ import annotations
 
-from claudeproxyd.config.schema import NoSettings, Provider, required, setting
+from claudeproxyd.config.schema import Provider
 from claudeproxyd.config.secret import Secret
+from claudeproxyd.config.setting import NoSettings, required, setting
 from claudeproxyd.dispatch.attempt import Attempt
 from claudeproxyd.dispatch.request import ApiRequest
 from claudeproxyd.dispatch.request_log import RequestLog

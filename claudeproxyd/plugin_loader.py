@@ -13,7 +13,7 @@ from zope.interface import implementer
 
 from claudeproxyd.config.diagnostics import ConfigError, Problem
 from claudeproxyd.config.installed import installed
-from claudeproxyd.config.schema import NoSettings
+from claudeproxyd.config.setting import NoSettings
 from claudeproxyd.dispatch.admission import Admissions
 from claudeproxyd.dispatch.steps import RequestSteps
 from claudeproxyd.interfaces import IAdmission, IAuthenticator, IPluginMaker, IRequestHook, IUsageSink

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from claudeproxyd import graph
+from claudeproxyd import configured
 from claudeproxyd.config.diagnostics import ConfigError, Problem
 from claudeproxyd.config.loading import Loaded
 from claudeproxyd.config.reload import Difference, difference, put_in_force
@@ -59,8 +59,8 @@ def draft(load: Callable[[Config], Loaded], in_force: Config, minted: RuntimeKey
                 replace(loaded, config=config),
                 difference(in_force, loaded.config, loaded.makers),
                 config != in_force,
-                graph.authenticator(config, minted, issuers),
-                forms(graph.secrets_of(config)),
+                configured.authenticator(config, minted, issuers),
+                forms(configured.secrets_of(config)),
             )
     except Exception as error:
         raise unforeseen(error) from None

@@ -5,10 +5,10 @@ A feature that adds some to every request shows here. The bounds may be raised f
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 from claudeproxyd.testing import MemoryConnection
+from tests.calls import calls_of
 from tests.test_daemon import BASE, CLIENTS, ONE, STREAM, DaemonTestCase, chunk
 from tests.web.support import Connection
 
@@ -109,20 +109,12 @@ class CallsTestCase(DaemonTestCase):
 
     def count(self, connection: Connection, request: bytes, wire: MemoryConnection, answer: bytes) -> int:
         """Of one request, from the client's bytes to the end of its answer."""
-        count = 0
 
-        def profile(frame: object, what: str, arg: object) -> None:
-            nonlocal count
-            count += what in ("call", "c_call")
-
-        before = sys.getprofile()
-        sys.setprofile(profile)
-        try:
+        def serve() -> None:
             connection.channel.dataReceived(request)
             wire.protocol.dataReceived(answer)
-        finally:
-            sys.setprofile(before)
-        return count
+
+        return calls_of(serve)
 
 
 class CallsTests(CallsTestCase):

@@ -8,10 +8,8 @@ import json
 import os
 import resource
 import signal
-import socket
 import subprocess
 import sys
-import tempfile
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -35,6 +33,7 @@ from claudeproxyd.executors.maker import Maker
 from claudeproxyd.observe.scrub import redact
 from claudeproxyd.tap import Options, makeService
 from claudeproxyd.testing import MemoryConnection
+from tests.service_manager import NotifySocket
 from tests.web.support import Connection, Reply, get, new_certificate, post
 
 BASE = """
@@ -720,40 +719,28 @@ class Managed(DaemonTestCase):
     """By systemd."""
 
     def setUp(self) -> None:
-        path = os.path.join(tempfile.mkdtemp(), "notify")
-        self.theirs = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.theirs = NotifySocket()
         self.addCleanup(self.theirs.close)
-        self.theirs.bind(path)
-        self.theirs.setblocking(False)
-        os.environ["NOTIFY_SOCKET"] = path
+        os.environ["NOTIFY_SOCKET"] = self.theirs.path
         self.addCleanup(os.environ.pop, "NOTIFY_SOCKET", None)
         super().setUp()
-
-    def told(self) -> list[list[str]]:
-        """The lines of what it was told since the last time."""
-        found = []
-        while True:
-            try:
-                found.append(self.theirs.recv(9999).decode().split("\n"))
-            except BlockingIOError:
-                return found
 
     def test_told(self) -> None:
         """It is told when the daemon serves, of each reload and what came of it, and for what the end waits."""
         serving = "STATUS=serving on http://127.0.0.1:8765"
-        self.assertEqual(self.told(), [["READY=1", serving]])
+        self.assertEqual(self.theirs.told(), [["READY=1", serving]])
         self.write(BASE + ONE)
         self.successResultOf(self.daemon.reload())
         self.write("[pool]\nstrategy = 'best'\n")
         self.failureResultOf(self.daemon.reload(), ConfigError)
-        begun, good, begun_again, bad = self.told()
+        begun, good, begun_again, bad = self.theirs.told()
         self.assertEqual((begun[0], begun_again[0]), ("RELOADING=1", "RELOADING=1"))
         self.assertEqual((good[0], bad[0]), ("READY=1", "READY=1"))
         self.assertIn("STATUS=serving; reloaded: ", good[1])
         self.assertIn(f"{self.path}:2: pool.strategy", bad[1])
         connection, _ = self.streaming()
         stopped = self.stop()
-        self.assertEqual(self.told(), [["STOPPING=1", "STATUS=draining: 1 connections, for up to 30 s"]])
+        self.assertEqual(self.theirs.told(), [["STOPPING=1", "STATUS=draining: 1 connections, for up to 30 s"]])
         self.signals[signal.SIGTERM](signal.SIGTERM, None)
         self.successResultOf(stopped)
         connection.lose()

@@ -15,7 +15,7 @@ from zope.interface.verify import verifyObject
 import claudeproxyd.tap
 from claudeproxyd import graph
 from claudeproxyd.config.diagnostics import ConfigError
-from claudeproxyd.config.schema import setting
+from claudeproxyd.config.setting import setting
 from claudeproxyd.errors import ClaudeError
 from claudeproxyd.interfaces import (
     IAdmission,

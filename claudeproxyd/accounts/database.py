@@ -1,35 +1,19 @@
-"""The ledger in an SQLite file. Blocks: runs in threads, entering in one and answering in another."""
+"""The ledger in an SQLite file."""
 
 from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import closing
+from functools import partial
 from itertools import starmap
 from secrets import token_hex
 from typing import TYPE_CHECKING
 
-import msgspec
-from zope.interface import implementer
-
-from claudeproxyd.accounts.limits import Amounts, Asked
-from claudeproxyd.accounts.rows import (
-    FILTERS,
-    GIVEN,
-    QUARTER,
-    Question,
-    Series,
-    answer_of,
-    check_by,
-    day_rows,
-    first_id,
-    row_of,
-    series_of,
-)
-from claudeproxyd.accounts.schema import ATTEMPTS, BLOCK, FIGURES, SERIES, SQLITE, VERSION, tables
-from claudeproxyd.interfaces import ILedgerDatabase
-from claudeproxyd.observe.usage import MESSAGES
+from claudeproxyd.accounts.ledger_database import ForeignLedger, LedgerDatabase
+from claudeproxyd.accounts.rows import QUARTER, Series, day_rows, row_of
+from claudeproxyd.accounts.schema import ATTEMPTS, FIGURES, SERIES, SQLITE, VERSION, tables
 
 if TYPE_CHECKING:
     from claudeproxyd.observe.usage import UsageRecord
@@ -39,9 +23,7 @@ APPLICATION = 0x6370786C
 LOCK_TIMEOUT = 5.0
 """Seconds that another process may hold the file."""
 AT_ONCE = 500
-"""Records of one transaction: others can write in between, and a question sees them soon."""
-MAX_SERIES = 100_000
-"""Series whose numbers are remembered."""
+"""Records that one transaction enters or deletes."""
 
 _INSERT = f"INSERT OR IGNORE INTO attempts ({', '.join(ATTEMPTS)}) VALUES ({', '.join('?' * len(ATTEMPTS))})"
 _ADD = (
@@ -51,10 +33,6 @@ _ADD = (
 )
 _IS_SERIES = " AND ".join(f"{name} = ?" for name in SERIES)
 _NEW_SERIES = f"INSERT OR IGNORE INTO series ({', '.join(SERIES)}) VALUES ({', '.join('?' * len(SERIES))})"
-
-
-class ForeignLedger(Exception):
-    """The file is another program's, or of a later version: it is left as it is."""
 
 
 def open_database(path: str) -> sqlite3.Connection:
@@ -103,134 +81,62 @@ def _create(path: str) -> None:
         os.unlink(made)
 
 
-@implementer(ILedgerDatabase)
-class LedgerFile:
-    """One file. Each thread that uses it has one of these."""
+class LedgerFile(LedgerDatabase):
+    """One file. What is done with it raises sqlite3.Error, OSError, and :class:`ForeignLedger`."""
+
+    _quarter = f"CAST(time / {QUARTER} AS INTEGER)"
+    _label_names = "SELECT DISTINCT label.key FROM series, json_each(series.labels) AS label ORDER BY 1"
 
     def __init__(self, path: str) -> None:
-        self.path = path
+        super().__init__(path)
         self._connection: sqlite3.Connection | None = None
-        self._series: dict[Series, int] = {}
 
-    # -- entering
+    @property
+    def _entered_at_once(self) -> int:
+        return AT_ONCE
 
-    def enter(self, records: Iterable[UsageRecord]) -> int:
-        """See :class:`~claudeproxyd.interfaces.ILedgerDatabase`.
-
-        Raises sqlite3.Error, OSError, and :class:`ForeignLedger`.
-        """
-        entered = 0
-        batch: list[UsageRecord] = []
-        for record in records:
-            batch.append(record)
-            if len(batch) == AT_ONCE:
-                entered += self._enter(batch)
-                batch = []
-        return entered + self._enter(batch)
+    @property
+    def _forgotten_at_once(self) -> int:
+        return AT_ONCE
 
     def _enter(self, records: Sequence[UsageRecord]) -> int:
-        connection = self._opened()
-        try:
-            with connection:
-                numbered = self._numbered(connection, records)
-                if connection.executemany(_INSERT, starmap(row_of, numbered)).rowcount != len(numbered):
-                    connection.rollback()  # some are here already: one by one
-                    self._series.clear()
-                    numbered = [
-                        each
-                        for each in self._numbered(connection, records)
-                        if connection.execute(_INSERT, row_of(*each)).rowcount
-                    ]
-                connection.executemany(_ADD, day_rows(numbered))
-        except BaseException:
-            self._series.clear()  # some of them may have been rolled back
-            raise
+        with self._opened() as connection:
+            number = partial(_number, connection)
+            numbered = self._numbered(records, number)
+            if connection.executemany(_INSERT, starmap(row_of, numbered)).rowcount != len(numbered):
+                connection.rollback()  # some are here already: one by one
+                self._series.clear()
+                numbered = [
+                    each
+                    for each in self._numbered(records, number)
+                    if connection.execute(_INSERT, row_of(*each)).rowcount
+                ]
+            connection.executemany(_ADD, day_rows(numbered))
         return len(numbered)
 
-    def _numbered(
-        self, connection: sqlite3.Connection, records: Iterable[UsageRecord]
-    ) -> list[tuple[UsageRecord, int]]:
-        """Return each record with its series."""
-        return [(record, self._number(connection, record)) for record in records]
+    def _forget(self, before: str) -> int:
+        with self._opened() as connection:
+            return connection.execute(
+                "DELETE FROM attempts WHERE (request_id, attempt) IN"
+                " (SELECT request_id, attempt FROM attempts WHERE request_id < ? LIMIT ?)",
+                (before, AT_ONCE),
+            ).rowcount
 
-    def _number(self, connection: sqlite3.Connection, record: UsageRecord) -> int:
-        key = series_of(record)
-        number = self._series.get(key)
-        if number is None:
-            connection.execute(_NEW_SERIES, key)
-            (number,) = connection.execute(f"SELECT id FROM series WHERE {_IS_SERIES}", key).fetchone()
-            if len(self._series) >= MAX_SERIES:
-                self._series.clear()
-            self._series[key] = number
-        return number
+    def _ask(self, statement: str, values: Sequence[object] = ()) -> Iterable[tuple[object, ...]]:
+        return self._opened().execute(statement, values)
 
-    def forget(self, before: float) -> int:
-        """See :class:`~claudeproxyd.interfaces.ILedgerDatabase`."""
-        deleted = 0
-        while True:
-            with self._opened() as connection:
-                some = connection.execute(
-                    "DELETE FROM attempts WHERE (request_id, attempt) IN"
-                    " (SELECT request_id, attempt FROM attempts WHERE request_id < ? LIMIT ?)",
-                    (first_id(before), AT_ONCE),
-                ).rowcount
-            deleted += some
-            if some < AT_ONCE:
-                return deleted
+    def _label(self, name: str) -> str:
+        return f'$."{name}"'
 
-    # -- answering
-
-    def totals(self, question: Question) -> list[dict[str, object]]:
-        """See :class:`~claudeproxyd.interfaces.ILedgerDatabase`."""
-        since, until = question.since, question.until
-        labels = [f'$."{name.removeprefix("label.")}"' for name in question.by if name.startswith("label.")]
-        values = (*labels, since // BLOCK, until // BLOCK, since, until)
-        rows = self._opened().execute(_totals(question.by), values)
-        return [answer_of(question.by, row) for row in rows if row[-1] is not None]
-
-    def attempts(self, where: Mapping[str, str], after: float, limit: int) -> list[dict[str, object]]:
-        """See :class:`~claudeproxyd.interfaces.ILedgerDatabase`."""
-        names = [name for name in FILTERS if name in where]
-        conditions = "".join(f" AND {name} = ?" for name in names)
-        found = self._opened().execute(
-            f"SELECT {', '.join(name for name in ATTEMPTS if name != 'series')}, {', '.join(SERIES)}"
-            f" FROM attempts JOIN series ON series.id = attempts.series WHERE request_id >= ?{conditions}"
-            " ORDER BY request_id DESC, attempt DESC LIMIT ?",
-            (first_id(after), *(where[name] for name in names), limit),
-        )
-        columns = [column[0] for column in found.description]
-        return [dict(zip(columns, row, strict=True)) for row in found]
-
-    def label_names(self) -> list[str]:
-        """See :class:`~claudeproxyd.interfaces.ILedgerDatabase`."""
-        names = "SELECT DISTINCT label.key FROM series, json_each(series.labels) AS label ORDER BY 1"
-        return [name for (name,) in self._opened().execute(names)]
-
-    def used(self, since: float, until: float) -> Iterator[tuple[Asked, Amounts, float]]:
-        """See :class:`~claudeproxyd.interfaces.ILedgerDatabase`."""
-        rows = self._opened().execute(
-            f"SELECT client, labels, model, provider, quarter * {QUARTER}, usd, given, made, requests FROM"
-            f" (SELECT series, CAST(time / {QUARTER} AS INTEGER) AS quarter, sum(coalesce(nano_usd, 0)) AS usd,"
-            f" sum({GIVEN}) AS given, sum(coalesce(output_tokens, 0)) AS made, sum(attempt = 1) AS requests"
-            f" FROM attempts WHERE request_id >= ? AND time < ? AND operation = ? GROUP BY series, quarter) AS f"
-            " JOIN series ON series.id = f.series ORDER BY quarter",
-            (first_id(since), until, MESSAGES),
-        )
-        for client, labels, model, provider, quarter, usd, given, made, requests in rows:
-            yield (
-                Asked(client, msgspec.json.decode(labels, type=dict[str, str]), model, (provider,)),
-                Amounts(usd, given, made, requests),
-                min(quarter + QUARTER, until),
-            )
-
-    # -- the file
+    def _totals(self, by: Sequence[str]) -> str:
+        return _totals(by)
 
     def close(self) -> None:
         """Let go of it."""
+        super().close()
         if self._connection is not None:
             self._connection.close()
             self._connection = None
-        self._series.clear()
 
     def _opened(self) -> sqlite3.Connection:
         if self._connection is None:
@@ -238,9 +144,15 @@ class LedgerFile:
         return self._connection
 
 
+def _number(connection: sqlite3.Connection, series: Series) -> int:
+    """Return the number of a series, which is made where it is new."""
+    connection.execute(_NEW_SERIES, series)
+    (number,) = connection.execute(f"SELECT id FROM series WHERE {_IS_SERIES}", series).fetchone()
+    return int(number)
+
+
 def _totals(by: Sequence[str]) -> str:
     """Return the statement that adds up days; its values are paths of labels, then blocks and days, first and last."""
-    check_by(by)
     groups = [f"{_column(name)} AS g{place}" for place, name in enumerate(by)]
     sums = [f"sum({name}) AS {name}" for name in FIGURES]
     days = "days WHERE block BETWEEN ? AND ? AND day BETWEEN ? AND ?"

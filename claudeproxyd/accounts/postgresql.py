@@ -7,34 +7,18 @@ written in the order of their keys, so that daemons that write at once wait for 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from itertools import islice
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import psycopg
-from zope.interface import implementer
 
-from claudeproxyd.accounts.database import ForeignLedger
-from claudeproxyd.accounts.limits import Amounts, Asked
-from claudeproxyd.accounts.rows import (
-    FILTERS,
-    GIVEN,
-    QUARTER,
-    Question,
-    Series,
-    answer_of,
-    check_by,
-    day_rows,
-    first_id,
-    row_of,
-    series_of,
-)
-from claudeproxyd.accounts.schema import ATTEMPTS, BLOCK, FIGURES, SERIES, VERSION, SqlTypes, tables
-from claudeproxyd.interfaces import ILedgerDatabase
-from claudeproxyd.observe.usage import MESSAGES
+from claudeproxyd.accounts.ledger_database import ForeignLedger, LedgerDatabase
+from claudeproxyd.accounts.rows import QUARTER, Series, day_rows, row_of
+from claudeproxyd.accounts.schema import ATTEMPTS, FIGURES, SERIES, VERSION, SqlTypes, tables
 
 if TYPE_CHECKING:
     from claudeproxyd.observe.usage import UsageRecord
@@ -46,9 +30,7 @@ ENTERED_AT_ONCE = 200
 reactor have the interpreter in between: a thousand held it for 10 ms."""
 FORGOTTEN_AT_ONCE = 5000
 """Records that are deleted in one transaction."""
-MAX_SERIES = 100_000
-"""Series whose numbers are remembered."""
-CONNECTED = {
+CONNECTED: Mapping[str, str | int] = {
     "connect_timeout": 5,
     "application_name": "claudeproxyd",
     "keepalives_idle": 10,
@@ -99,8 +81,8 @@ def open_database(dsn: str, where: str, **more: str) -> Connection:
     """Connect, and make what the database lacks. Raises psycopg.Error, and ForeignLedger with *where* in it."""
     given = psycopg.conninfo.conninfo_to_dict(dsn)
     usual = {name: value for name, value in CONNECTED.items() if name not in given}
-    # Typed parameter by parameter, which a mapping of some is not.
-    connection = psycopg.connect(dsn, autocommit=True, prepare_threshold=None, **usual, **more)  # type: ignore[arg-type]
+    whole = psycopg.conninfo.make_conninfo(dsn, **usual, **more)
+    connection = psycopg.connect(whole, autocommit=True, prepare_threshold=None)
     try:
         connection.execute(f"SET lock_timeout = {int(LOCK_TIMEOUT * 1000)}")
         if "search_path" not in str(given.get("options", "")):
@@ -139,145 +121,78 @@ def _make_tables(connection: Connection) -> None:
         connection.execute(f"INSERT INTO {_VERSION} VALUES (%s)", (VERSION,))
 
 
-@implementer(ILedgerDatabase)
-class PostgresLedger:
-    """One connection. Each thread that uses the database has one of these."""
+class PostgresLedger(LedgerDatabase):
+    """One connection. What is done with it raises psycopg.Error and :class:`ForeignLedger`."""
+
+    _quarter = f"floor(time / {QUARTER})::bigint"
+    _label_names = 'SELECT DISTINCT jsonb_object_keys(labels::jsonb) COLLATE "C" AS name FROM series ORDER BY name'
 
     def __init__(self, where: str, connect: Callable[[], Connection]) -> None:
         """*where* it is, for people; *connect* opens it."""
-        self.path = where
+        super().__init__(where)
         self._connect = connect
         self._connection: Connection | None = None
-        self._series: dict[Series, int] = {}
 
-    # -- entering
+    @property
+    def _entered_at_once(self) -> int:
+        return ENTERED_AT_ONCE
 
-    def enter(self, records: Iterable[UsageRecord]) -> int:
-        """See :class:`~claudeproxyd.interfaces.ILedgerDatabase`. Raises psycopg.Error and :class:`ForeignLedger`."""
-        entered = 0
-        rest = map(_storable, records)
-        while batch := list(islice(rest, ENTERED_AT_ONCE)):
-            entered += self._enter(batch)
-        return entered
+    @property
+    def _forgotten_at_once(self) -> int:
+        return FORGOTTEN_AT_ONCE
 
     def _enter(self, records: Sequence[UsageRecord]) -> int:
         connection = self._opened()
-        try:
-            with connection.transaction():
-                numbers = self._numbers(connection, {series_of(record) for record in records})
-                numbered = {
-                    (record.request_id, record.attempt): (record, numbers[series_of(record)])
-                    for record in reversed(records)
-                }
-                connection.execute(_STAGE)
-                with connection.cursor() as cursor:
-                    with cursor.copy(_COPY) as copy:
-                        for record, series in numbered.values():
-                            copy.write_row(tuple(map(_number, row_of(record, series))))
-                    new = cursor.execute(_ENTER).fetchall()
-                    # What comes back is a key of ours.
-                    cursor.executemany(_ADD, sorted(day_rows(numbered[key] for key in new)))  # type: ignore[index]
-        except BaseException:
-            self._series.clear()  # some of them may have been rolled back
-            raise
+        with connection.transaction():
+            numbered = self._numbered([_storable(record) for record in records], partial(_number, connection))
+            by_key: dict[tuple[object, ...], tuple[UsageRecord, int]] = {
+                (record.request_id, record.attempt): (record, series) for record, series in reversed(numbered)
+            }
+            connection.execute(_STAGE)
+            with connection.cursor() as cursor:
+                with cursor.copy(_COPY) as copy:
+                    for record, series in by_key.values():
+                        copy.write_row(tuple(map(_value, row_of(record, series))))
+                new = cursor.execute(_ENTER).fetchall()
+                cursor.executemany(_ADD, sorted(day_rows(by_key[key] for key in new)))
         return len(new)
 
-    def _numbers(self, connection: Connection, wanted: set[Series]) -> Mapping[Series, int]:
-        for series in sorted(wanted - self._series.keys()):
-            found = connection.execute(_FIND_SERIES, series).fetchone()
-            if found is None:
-                connection.execute(_NEW_SERIES, series)
-                found = connection.execute(_FIND_SERIES, series).fetchone()
-            assert found is not None
-            self._series[series] = int(str(found[0]))
-        known = {series: self._series[series] for series in wanted}
-        if len(self._series) > MAX_SERIES:
-            self._series.clear()
-        return known
-
-    def forget(self, before: float) -> int:
-        """See :class:`~claudeproxyd.interfaces.ILedgerDatabase`."""
-        deleted = 0
-        while True:
-            some = (
-                self._opened()
-                .execute(
-                    "DELETE FROM attempts WHERE (request_id, attempt) IN (SELECT request_id, attempt FROM attempts"
-                    " WHERE request_id < %s ORDER BY request_id, attempt LIMIT %s FOR UPDATE SKIP LOCKED)",
-                    (first_id(before), FORGOTTEN_AT_ONCE),
-                )
-                .rowcount
-            )
-            deleted += some
-            if some < FORGOTTEN_AT_ONCE:
-                return deleted
-
-    # -- answering
-
-    def totals(self, question: Question) -> list[dict[str, object]]:
-        """See :class:`~claudeproxyd.interfaces.ILedgerDatabase`."""
-        by, since, until = question.by, question.since, question.until
-        check_by(by)
-        labels = [_text(name.removeprefix("label.")) for name in by if name.startswith("label.")]
-        values = (*labels, since // BLOCK, until // BLOCK, since, until)
-        rows = self._ask(_totals(by), values)
-        return [answer_of(by, row) for row in rows if row[-1] is not None]
-
-    def attempts(self, where: Mapping[str, str], after: float, limit: int) -> list[dict[str, object]]:
-        """See :class:`~claudeproxyd.interfaces.ILedgerDatabase`."""
-        names = [name for name in FILTERS if name in where]
-        columns = [name for name in ATTEMPTS if name != "series"] + list(SERIES)
-        found = self._ask(
-            f"SELECT {', '.join(columns)} FROM attempts JOIN series ON series.id = attempts.series"
-            f" WHERE request_id >= %s{''.join(f' AND {name} = %s' for name in names)}"
-            " ORDER BY request_id DESC, attempt DESC LIMIT %s",
-            (first_id(after), *(_text(where[name]) for name in names), limit),
+    def _forget(self, before: str) -> int:
+        deleted = self._opened().execute(
+            "DELETE FROM attempts WHERE (request_id, attempt) IN (SELECT request_id, attempt FROM attempts"
+            " WHERE request_id < %s ORDER BY request_id, attempt LIMIT %s FOR UPDATE SKIP LOCKED)",
+            (before, FORGOTTEN_AT_ONCE),
         )
-        return [dict(zip(columns, row, strict=True)) for row in found]
-
-    def label_names(self) -> list[str]:
-        """See :class:`~claudeproxyd.interfaces.ILedgerDatabase`."""
-        names = 'SELECT DISTINCT jsonb_object_keys(labels::jsonb) COLLATE "C" AS name FROM series ORDER BY name'
-        return [str(name) for (name,) in self._ask(names)]
-
-    def used(self, since: float, until: float) -> Iterator[tuple[Asked, Amounts, float]]:
-        """See :class:`~claudeproxyd.interfaces.ILedgerDatabase`."""
-        rows = self._ask(
-            f"SELECT client, labels, model, provider, quarter * {QUARTER}, usd, given, made, requests FROM"
-            f" (SELECT series, floor(time / {QUARTER})::bigint AS quarter, sum(coalesce(nano_usd, 0))::bigint AS usd,"
-            f" sum({GIVEN})::bigint AS given, sum(coalesce(output_tokens, 0))::bigint AS made,"
-            " count(*) FILTER (WHERE attempt = 1) AS requests"
-            " FROM attempts WHERE request_id >= %s AND time < %s AND operation = %s GROUP BY series, quarter) AS f"
-            " JOIN series ON series.id = f.series ORDER BY quarter",
-            (first_id(since), until, MESSAGES),
-        )
-        for client, labels, model, provider, quarter, *figures in rows:
-            usd, given, made, requests = (int(str(figure)) for figure in figures)
-            yield (
-                Asked(str(client), msgspec.json.decode(str(labels), type=dict[str, str]), str(model), (str(provider),)),
-                Amounts(usd, given, made, requests),
-                min(float(str(quarter)) + QUARTER, until),
-            )
+        return deleted.rowcount
 
     def _ask(self, statement: str, values: Sequence[object] = ()) -> list[tuple[object, ...]]:
         """Ask; once more where the connection turns out to have been lost before."""
         for last in (False, True):
             connection = self._opened()
             try:
-                return connection.execute(statement, values).fetchall()
+                return connection.execute(statement.replace("?", "%s"), values).fetchall()
             except psycopg.OperationalError:
                 if last or not connection.closed:
                     raise
         raise AssertionError
 
+    def _text(self, value: str) -> str:
+        return _text(value)
+
+    def _label(self, name: str) -> str:
+        return _text(name)
+
+    def _totals(self, by: Sequence[str]) -> str:
+        return _totals(by)
+
     # -- the connection
 
     def close(self) -> None:
         """Let go of it."""
+        super().close()
         if self._connection is not None:
             self._connection.close()
             self._connection = None
-        self._series.clear()
 
     def _opened(self) -> Connection:
         if self._connection is None or self._connection.closed:
@@ -286,11 +201,21 @@ class PostgresLedger:
         return self._connection
 
 
+def _number(connection: Connection, series: Series) -> int:
+    """Return the number of a series, which is made where it is new."""
+    found = connection.execute(_FIND_SERIES, series).fetchone()
+    if found is None:
+        connection.execute(_NEW_SERIES, series)
+        found = connection.execute(_FIND_SERIES, series).fetchone()
+    assert found is not None
+    return int(str(found[0]))
+
+
 def _totals(by: Sequence[str]) -> str:
     """Return the statement that adds up days; its values are labels, then blocks and days, first and last."""
     groups = [f"{_column(name)} AS g{place}" for place, name in enumerate(by)]
     sums = [f"sum({name})::bigint AS {name}" for name in FIGURES]
-    days = "days WHERE block BETWEEN %s AND %s AND day BETWEEN %s AND %s"
+    days = "days WHERE block BETWEEN ? AND ? AND day BETWEEN ? AND ?"
     if "day" not in by:  # few series: they are named when they are added up
         days = f"(SELECT series, {', '.join(sums)} FROM {days} GROUP BY series) AS f"
     else:
@@ -302,7 +227,7 @@ def _totals(by: Sequence[str]) -> str:
 
 
 def _column(name: str) -> str:
-    return "coalesce(labels::jsonb ->> %s, '')" if name.startswith("label.") else name
+    return "coalesce(labels::jsonb ->> ?, '')" if name.startswith("label.") else name
 
 
 def _text(value: str) -> str:
@@ -331,7 +256,7 @@ _TEXTS = (
 )
 
 
-def _number(value: object) -> object:
+def _value(value: object) -> object:
     """A truth is a number in these tables."""
     return int(value) if isinstance(value, bool) else value
 

@@ -94,32 +94,33 @@ def in_words(finding: Finding) -> str:
 async def _ask_alone(reactor: Any, config_file: str | None, provider: str, credential: str) -> list[Finding]:
     """Make executors of the configuration, and ask with them. Raises CommandFailed."""
     # They take half a second, which who asks a daemon need not wait for.
-    from claudeproxyd import graph
+    from claudeproxyd import configured
     from claudeproxyd.config.diagnostics import ConfigError
     from claudeproxyd.config.loading import load
     from claudeproxyd.executors.kinds import makers
     from claudeproxyd.executors.turns import Turns
     from claudeproxyd.observe.scrub import configure, redact_bytes
     from claudeproxyd.plugin_loader import plugin_makers
+    from claudeproxyd.providers import ExecutorServices, Upstreams
     from claudeproxyd.secrets.sources import Sources
 
     try:
         loaded = load(config_file, os.environ, makers([]), plugin_makers=plugin_makers([]))
         config = loaded.config
-        configure(graph.secrets_of(config))
-        services = graph.ExecutorServices(
+        configure(configured.secrets_of(config))
+        services = ExecutorServices(
             buffers=BufferBudget(config.server.max_buffered_bytes),
             turns=Turns(reactor),
             own_hop=token_hex(8).encode(),
             signatures=Signatures(time.time),
         )
-        upstreams = graph.Upstreams(reactor, loaded, None, (), services)
+        upstreams = Upstreams(reactor, loaded, None, (), services)
     except ConfigError as error:
         raise CommandFailed(REFUSED, str(error)) from None
     sources = Sources(reactor)
     sources.reload(config)
     granted = {(section.name, each.name) for section in config.providers for each in section.credentials if each.oauth}
-    credentials = graph.credentials(config, sources)
+    credentials = configured.credentials(config, sources)
     asked = [each for each in credentials if (each.provider, each.name) not in granted]
     checkup = Checkup(reactor, config, upstreams.executors, asked)
     found = redact_bytes(msgspec.json.encode(await checkup.findings(provider, credential)))

@@ -13,12 +13,12 @@ from claudeproxyd.config.homes import expanded
 from claudeproxyd.config.issuers import check_issuers
 from claudeproxyd.config.keys import check_keys
 from claudeproxyd.config.merging import SourceMap
-from claudeproxyd.config.opening import check_access, check_reload
+from claudeproxyd.config.open_access import check_access, check_reload
 from claudeproxyd.config.providers import check_provider, check_secret, parsed_url
 from claudeproxyd.config.reporting import check_reporting
 from claudeproxyd.config.schema import Client, Config, Model, OperatorSection, Provider
-from claudeproxyd.config.several import check_workers
 from claudeproxyd.config.state import InFile, is_foreign, missing_for, state_of
+from claudeproxyd.config.workers import check_workers
 from claudeproxyd.globs import covers, is_glob, matches, oddity
 from claudeproxyd.interfaces import IExecutorMaker
 

@@ -17,7 +17,7 @@ from twisted.internet.endpoints import (
 from twisted.internet.protocol import Factory
 from twisted.internet.testing import MemoryReactor
 
-from claudeproxyd.config.ordinary import LARGEST_SECRET, NotOrdinary, read_ordinary
+from claudeproxyd.config.regular_files import LARGEST_SECRET, NotRegular, read_regular
 
 #: Connections that may wait to be accepted: a second's worth of a crowd, or all clients of a daemon that is back. Of
 #: more than there is room for the system takes no notice, and they knock again after a second, or three.
@@ -89,8 +89,8 @@ def _check_files(description: str) -> None:
         name, _, path = setting.partition("=")
         if name in _FILES:
             try:
-                read_ordinary(re.sub(r"\\(.)", r"\1", path), LARGEST_SECRET)
-            except NotOrdinary as error:
+                read_regular(re.sub(r"\\(.)", r"\1", path), LARGEST_SECRET)
+            except NotRegular as error:
                 raise ValueError(f"{name} {error}") from None
             except OSError:
                 pass  # the parser's own message is better

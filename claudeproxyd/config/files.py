@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from claudeproxyd.config.config_paths import ConfigPath, SourceFile, Steps, lines_of
 from claudeproxyd.config.diagnostics import Diagnostics
 from claudeproxyd.config.homes import expanded
-from claudeproxyd.config.ordinary import LARGEST_CONFIGURATION, NotOrdinary, read_ordinary
+from claudeproxyd.config.regular_files import LARGEST_CONFIGURATION, NotRegular, read_regular
 
 _POSITION = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
 
@@ -100,7 +100,7 @@ def _closed_folder(pattern: str) -> str:
 def _read(name: str, diagnostics: Diagnostics) -> SourceFile | None:
     """Return one file; None after an error."""
     try:
-        contents = read_ordinary(name, LARGEST_CONFIGURATION)
+        contents = read_regular(name, LARGEST_CONFIGURATION)
         text = contents.data.decode()
     except OSError as error:
         diagnostics.file(name, f"cannot be read: {error.strerror}")
@@ -108,7 +108,7 @@ def _read(name: str, diagnostics: Diagnostics) -> SourceFile | None:
     except UnicodeDecodeError:
         diagnostics.file(name, "is not UTF-8 text")
         return None
-    except NotOrdinary as error:
+    except NotRegular as error:
         diagnostics.file(name, str(error))
         return None
     except ValueError:

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 
 from claudeproxyd.config.checking import check
 from claudeproxyd.config.config_paths import ConfigPath
+from claudeproxyd.config.default_paths import placed
 from claudeproxyd.config.defaults import completed
 from claudeproxyd.config.diagnostics import Diagnostics, Problem
 from claudeproxyd.config.environment import from_environment
 from claudeproxyd.config.files import found_file, sources_from
-from claudeproxyd.config.kept import placed
 from claudeproxyd.config.merging import merged
 from claudeproxyd.config.plugins import check_plugins
 from claudeproxyd.config.preflight import check_keeping, check_names, check_writing

@@ -12,8 +12,8 @@ from claudeproxyd.config.config_paths import ConfigPath
 from claudeproxyd.config.diagnostics import Diagnostics
 from claudeproxyd.config.endpoints import is_host, is_loopback
 from claudeproxyd.config.installed import check_by
-from claudeproxyd.config.ordinary import LARGEST_CONFIGURATION, NotOrdinary, read_ordinary
 from claudeproxyd.config.pem import key_and_certificate
+from claudeproxyd.config.regular_files import LARGEST_CONFIGURATION, NotRegular, read_regular
 from claudeproxyd.config.schema import Aws, CredentialSection, Entra, Provider, Rule
 from claudeproxyd.config.secret import Secret
 from claudeproxyd.config.timeouts import overridable
@@ -68,10 +68,10 @@ def check_provider(
 def check_ca_file(path: str, at: ConfigPath, diagnostics: Diagnostics) -> None:
     """Load the certificate authorities as they will be loaded later, to find what cannot be."""
     try:
-        load_pem_x509_certificates(read_ordinary(path, LARGEST_CONFIGURATION).data)
+        load_pem_x509_certificates(read_regular(path, LARGEST_CONFIGURATION).data)
     except OSError as error:
         diagnostics.error(at, f"cannot be read: {error.strerror}")
-    except NotOrdinary as error:
+    except NotRegular as error:
         diagnostics.error(at, str(error))
     except ValueError:
         diagnostics.error(at, "holds no certificates that can be read", "it takes a file in PEM form")

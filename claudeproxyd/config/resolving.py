@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 
 from claudeproxyd.config.homes import expanded
-from claudeproxyd.config.ordinary import LARGEST_SECRET, NotOrdinary, read_ordinary
+from claudeproxyd.config.regular_files import LARGEST_SECRET, NotRegular, read_regular
 from claudeproxyd.config.secret import Secret
 
 _VARIABLE = re.compile(r"[A-Z][A-Z0-9]*(_[A-Z0-9]+)+")
@@ -62,10 +62,10 @@ def _from_file(name: str, environ: Mapping[str, str], directory: str, digest: bo
         raise BadSecret(f"its file {error}", "write its path in full") from None
     hint = f"a relative file is looked for in {directory}" if directory else ""
     try:
-        contents = read_ordinary(path, LARGEST_SECRET)
+        contents = read_regular(path, LARGEST_SECRET)
     except OSError as error:
         raise BadSecret(f"its file cannot be read: {error.strerror}", hint) from error
-    except NotOrdinary as error:
+    except NotRegular as error:
         raise BadSecret(f"its file {error}") from error
     except ValueError as error:
         raise BadSecret("its file has an impossible name") from error

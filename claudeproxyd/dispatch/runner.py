@@ -385,18 +385,7 @@ class RequestRunner:
         """Send it, and bring what comes back to the client. Raises AttemptFailed."""
         services, log = self._services, self.log
         count_tokens = self._request.count_tokens
-        provider = attempt.credential.provider
-        log.provider = provider
-        log.credential = attempt.credential.name
-        log.model_served = attempt.model
-        attempt.started = services.clock.seconds()
-        record = begun_record(attempt, log, self._model_asked, services.wall())
-        if log.trace is not None:
-            attempt.trace = log.trace.attempt()
-            record.trace_id = attempt.trace.exported_id
-        if services.journal is not None and not count_tokens:
-            record.nano_usd = services.prices.cost(record)
-            services.journal.begun(record)
+        record = self._begun(attempt)
         outcome = CANCELLED
         response: IUpstreamResponse | None = None
         try:
@@ -419,7 +408,7 @@ class RequestRunner:
                 self._over(_OK)
                 self._downlink.whole(headers, answered.body)
             if answered.anomaly:
-                services.note_anomaly(provider, answered.anomaly)
+                services.note_anomaly(attempt.credential.provider, answered.anomaly)
             outcome = OK if answered.exhausted is None else Outcome(Kind.OK, exhausted=answered.exhausted)
             return outcome
         except Exception as error:
@@ -436,6 +425,22 @@ class RequestRunner:
                 del failure  # which leads here
         finally:
             self._record(record, attempt, response, outcome)
+
+    def _begun(self, attempt: Attempt) -> UsageRecord:
+        """Note that an attempt begins, in the log, the trace and the journal. Return its record."""
+        services, log = self._services, self.log
+        log.provider = attempt.credential.provider
+        log.credential = attempt.credential.name
+        log.model_served = attempt.model
+        attempt.started = services.clock.seconds()
+        record = begun_record(attempt, log, self._model_asked, services.wall())
+        if log.trace is not None:
+            attempt.trace = log.trace.attempt()
+            record.trace_id = attempt.trace.exported_id
+        if services.journal is not None and not self._request.count_tokens:
+            record.nano_usd = services.prices.cost(record)
+            services.journal.begun(record)
+        return record
 
     def _failure(self, error: Exception, route: Route, attempt: Attempt | None = None) -> AttemptFailed:
         """Return the failure that *error* is, or what an exception comes to that no executor may raise, and log that.

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from claudeproxyd.config.schema import setting
+from claudeproxyd.config.setting import setting
 
 #: Time-outs: the head of an answer comes with its first token.
 FIRST_BYTE: Mapping[str, float] = MappingProxyType({"first_byte": 300.0})

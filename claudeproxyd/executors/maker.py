@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from zope.interface import implementer
 
-from claudeproxyd.config.schema import NoSettings
+from claudeproxyd.config.setting import NoSettings
 from claudeproxyd.interfaces import IExecutor, IExecutorMaker
 
 if TYPE_CHECKING:

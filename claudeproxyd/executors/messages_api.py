@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from claudeproxyd.config.schema import setting
+from claudeproxyd.config.setting import setting
 from claudeproxyd.messages.url_sources import is_place
 
 

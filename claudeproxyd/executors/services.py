@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Services:
-    """Made by tap, once for each provider."""
+    """Made by :mod:`claudeproxyd.providers`, once for each provider."""
 
     clock: IReactorTime
     origin: Callable[[str], Origin]

@@ -1,8 +1,7 @@
-"""What is counted, and what anybody else lets be read.
+"""What is counted of requests and attempts, and with it all that others register.
 
-Theory of operation. Everything is read at scrape time. What happens on the data path is plain integers in dicts and
-lists (an increment of prometheus_client's own counters costs some 1.6 µs, of these 0.1); whoever has a queue, cache or
-map registers a callable that tells its size, and pays nothing until somebody asks.
+What happens on the data path is plain integers in dicts and lists: an increment of prometheus_client's own counters
+costs some 1.6 µs, of these 0.1.
 
 Names follow OpenTelemetry's GenAI conventions, as Prometheus spells them, where there is one; docs/observability.md
 lists all. Label values are bounded: what a client can make up ends as ``other``.
@@ -12,23 +11,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from functools import partial
-from itertools import islice
 from typing import TYPE_CHECKING, TypeVar
 
-from prometheus_client import CollectorRegistry, GCCollector, ProcessCollector, generate_latest
-from prometheus_client.openmetrics.exposition import generate_latest as generate_open_metrics
-from twisted.logger import Logger
 from zope.interface import implementer
 
 from claudeproxyd.errors import Refusal
 from claudeproxyd.interfaces import IUsageSink
-from claudeproxyd.observe.exposition import Exemplar, Histogram, Labels, MetricFamily, Read
+from claudeproxyd.observe.exposition import Exemplar, Histogram, Labels
+from claudeproxyd.observe.registry import MetricRegistry
 from claudeproxyd.observe.scrub import redact
 from claudeproxyd.observe.usage import COUNT_TOKENS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence, Set
+    from collections.abc import Iterable, Set
 
     from claudeproxyd.observe.access_log import AccessEntry
     from claudeproxyd.observe.usage import UsageRecord
@@ -43,8 +38,6 @@ MAX_CLIENTS = 1000
 MAX_ROWS = 500
 #: Characters of a model's label.
 MAX_LABEL_CHARACTERS = 200
-#: Lines of a scrape that are rendered before the reactor runs again.
-LINES_AT_ONCE = 500
 
 #: Seconds: the conventions' own boundaries, and three more for answers that take minutes.
 DURATION_BUCKETS = tuple(2**n / 100 for n in range(17))
@@ -138,17 +131,11 @@ class _Attempts:
 
 
 @implementer(IUsageSink)
-class Metrics:
+class Metrics(MetricRegistry):
     """All metrics of one daemon. Told of requests by web, of attempts by dispatch; rendered for the admin listener."""
 
-    _log = Logger()
-
     def __init__(self) -> None:
-        self._families: dict[str, MetricFamily] = {}
-        self._broken: set[str] = set()
-        self._process = CollectorRegistry()
-        ProcessCollector(registry=self._process)
-        GCCollector(registry=self._process)
+        super().__init__()
         self._models: dict[str, str] = {}
         """Labels of models that have one of their own, by their names."""
         self._clients: dict[str, str] = {}
@@ -165,37 +152,15 @@ class Metrics:
         """Requests by client and why they were refused."""
         self._overhead = Histogram(OVERHEAD_BUCKETS)
         self._events = self._client_in = self._client_out = 0
-        self._register()
-
-    # -- for every part of the daemon
+        self._register_requests()
+        self._register_attempts()
+        self._register_spent()
 
     def name_models(self, names: Iterable[str]) -> None:
         """Give the configuration's models labels of their own, whatever else clients ask for."""
         for name in names:
             self._models[name] = label = model_label(name)
             self._named.add(label)
-
-    def gauge(self, name: str, help: str, read: Read, labels: Sequence[str] = ()) -> None:
-        """Register a value that goes up and down. Raises ValueError when the name is taken.
-
-        *read* is called for each scrape, in the reactor; it gives a number, or a mapping from tuples of values of
-        *labels* to numbers, or an iterator over such pairs, which is read over several turns of the reactor. What a
-        reload replaces is looked up inside *read*, so that one registration is enough.
-        """
-        self._add(MetricFamily(name, "gauge", help, tuple(labels), read))
-
-    def counter(self, name: str, help: str, read: Read, labels: Sequence[str] = ()) -> None:
-        """Register a value that only grows; its name ends in ``_total``. Otherwise like :meth:`gauge`."""
-        self._add(MetricFamily(name, "counter", help, tuple(labels), read))
-
-    def histogram(self, name: str, help: str, read: Read, labels: Sequence[str] = ()) -> None:
-        """Register a :class:`~claudeproxyd.observe.exposition.Histogram`. Otherwise like :meth:`gauge`."""
-        self._add(MetricFamily(name, "histogram", help, tuple(labels), read))
-
-    def _add(self, family: MetricFamily) -> None:
-        if family.name in self._families:
-            raise ValueError(f"the metric {family.name} is registered already")
-        self._families[family.name] = family
 
     # -- the data path
 
@@ -297,43 +262,6 @@ class Metrics:
 
     # -- the scrape
 
-    def pieces(self, *, open_metrics: bool = False) -> Iterator[bytes]:
-        """Yield all metrics as text, of ``exposition.CONTENT_TYPE``, in pieces that take a few milliseconds each.
-
-        *open_metrics*: of ``exposition.OPEN_METRICS_TYPE``.
-
-        What cannot be read is left out, and logged the first time.
-        """
-        for family in self._families.values():
-            yield from self.text(family, open_metrics)
-        yield (generate_open_metrics if open_metrics else generate_latest)(self._process)
-
-    def text(self, family: MetricFamily, open_metrics: bool) -> Iterator[bytes]:
-        """Yield one family's part of :meth:`pieces`."""
-        try:
-            lines = family.lines(open_metrics=open_metrics)
-            while piece := "".join(islice(lines, LINES_AT_ONCE)):
-                yield piece.encode()
-        except Exception:
-            if family.name not in self._broken:
-                self._broken.add(family.name)
-                self._log.failure("metric {name} cannot be read", name=family.name)
-
-    def families(self) -> Iterator[MetricFamily]:
-        """Yield all that is registered, and what is known of the process."""
-        yield from self._families.values()
-        for of_process in self._process.collect():
-            by_name: dict[str, dict[Labels, float]] = {}
-            for sample in of_process.samples:
-                by_name.setdefault(sample.name, {})[tuple(sample.labels.values())] = sample.value
-            names = tuple(of_process.samples[0].labels) if of_process.samples else ()
-            for name, values in by_name.items():
-                yield MetricFamily(name, of_process.type, of_process.documentation, names, partial(dict, values))
-
-    def render(self) -> bytes:
-        """Return all metrics as one text."""
-        return b"".join(self.pieces())
-
     def _of_both(self, figure: Callable[[_Attempts], int]) -> dict[Labels, int]:
         """Return one figure of all attempts, for messages and for counts."""
         total = self._attempts.each(figure)
@@ -348,10 +276,8 @@ class Metrics:
             total[reason,] += count
         return total
 
-    def _register(self) -> None:
-        """Register what is counted here."""
+    def _register_requests(self) -> None:
         model = ("gen_ai_operation_name", "gen_ai_request_model")
-        attempt = ("gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model", "error_type")
         self.counter(
             "claudeproxyd_requests_total",
             "Requests to the API that are over, probes and operators apart.",
@@ -389,6 +315,9 @@ class Metrics:
         self.counter("claudeproxyd_events_total", "Stream events sent to clients.", lambda: self._events)
         self.counter("claudeproxyd_client_received_bytes_total", "Bodies from clients.", lambda: self._client_in)
         self.counter("claudeproxyd_client_sent_bytes_total", "Bodies to clients.", lambda: self._client_out)
+
+    def _register_attempts(self) -> None:
+        attempt = ("gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model", "error_type")
         self.counter(
             "claudeproxyd_attempts_total",
             "Upstream attempts.",
@@ -404,28 +333,6 @@ class Metrics:
                 for kind in ("input", "output", "cache_read", "cache_write", "thinking")
             },
             ("provider", "model", "outcome", "kind"),
-        )
-        self.counter(
-            "claudeproxyd_client_tokens_total",
-            "Tokens that clients' requests took, by kind.",
-            lambda: {
-                (*key, kind): getattr(row, kind)
-                for key, row in self._spent.items()
-                for kind in ("input", "output", "cache_read", "cache_write")
-            },
-            ("client", "model", "kind"),
-        )
-        self.counter(
-            "claudeproxyd_cost_usd_total",
-            "What clients' requests cost, where the model has a price.",
-            lambda: self._spent.each(lambda row: row.nano_usd / 1e9),
-            ("client", "model"),
-        )
-        self.counter(
-            "claudeproxyd_unpriced_tokens_total",
-            "Tokens of models without a price.",
-            lambda: self._spent.each(lambda row: row.unpriced),
-            ("client", "model"),
         )
         self.counter(
             "claudeproxyd_upstream_received_bytes_total",
@@ -460,6 +367,30 @@ class Metrics:
                 for kind, histogram in (("input", row.inputs), ("output", row.outputs))
             },
             (*attempt, "gen_ai_token_type"),
+        )
+
+    def _register_spent(self) -> None:
+        self.counter(
+            "claudeproxyd_client_tokens_total",
+            "Tokens that clients' requests took, by kind.",
+            lambda: {
+                (*key, kind): getattr(row, kind)
+                for key, row in self._spent.items()
+                for kind in ("input", "output", "cache_read", "cache_write")
+            },
+            ("client", "model", "kind"),
+        )
+        self.counter(
+            "claudeproxyd_cost_usd_total",
+            "What clients' requests cost, where the model has a price.",
+            lambda: self._spent.each(lambda row: row.nano_usd / 1e9),
+            ("client", "model"),
+        )
+        self.counter(
+            "claudeproxyd_unpriced_tokens_total",
+            "Tokens of models without a price.",
+            lambda: self._spent.each(lambda row: row.unpriced),
+            ("client", "model"),
         )
 
 

@@ -89,6 +89,11 @@ def register(
     metrics: Registry, gauges: Mapping[str, Callable[[], int]], credentials: Callable[[], CredentialMetrics]
 ) -> None:
     """Let *metrics* read the pool's sizes and each credential's values. Called once, by the pool."""
+    _register_sizes(metrics, gauges)
+    _register_credentials(metrics, credentials)
+
+
+def _register_sizes(metrics: Registry, gauges: Mapping[str, Callable[[], int]]) -> None:
     metrics.gauge("claudeproxyd_pool_in_flight_attempts", "Attempts under way.", gauges["in_flight"])
     metrics.gauge("claudeproxyd_pool_waiting_requests", "Requests that wait for a credential.", gauges["waiting"])
     metrics.gauge(
@@ -112,6 +117,9 @@ def register(
         lambda: (((what,), read()) for what, read in gauges.items()),
         ("what",),
     )
+
+
+def _register_credentials(metrics: Registry, credentials: Callable[[], CredentialMetrics]) -> None:
     names = ("provider", "credential")
     metrics.gauge(
         "claudeproxyd_credential_state",

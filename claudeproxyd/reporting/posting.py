@@ -59,7 +59,7 @@ class Poster:
         self._pool.retryAutomatically = False
         self._pool.cachedConnectionTimeout = KEPT
         ways = EndpointFactory(reactor, proxy)
-        agent = Agent.usingEndpointFactory(reactor, ways, pool=self._pool)  # type: ignore[no-untyped-call]
+        agent = Agent.usingEndpointFactory(reactor, ways, pool=self._pool)  # type: ignore[no-untyped-call]  # as above
         self._http = HTTPClient(PlainAgent(agent))
 
     def __call__(self, url: str, headers: Mapping[str, str], body: bytes) -> Deferred[Reply]:
@@ -90,7 +90,7 @@ class Poster:
 
     def close(self) -> Deferred[None]:
         """Close the connections that are kept."""
-        return cast("Deferred[None]", self._pool.closeCachedConnections())  # type: ignore[no-untyped-call]
+        return cast("Deferred[None]", self._pool.closeCachedConnections())  # type: ignore[no-untyped-call]  # as above
 
 
 def _too_late(_: object, seconds: float) -> NoReturn:

@@ -61,7 +61,8 @@ class SpanCounts:
         metrics.gauge("claudeproxyd_spans_waiting", "Spans that are to be sent.", waiting)
 
     def _dropped(self) -> Mapping[tuple[str, ...], float]:
-        return {(reason,): self.dropped[reason] for reason in _REASONS}  # a rate of what is new is none
+        # From the start: rate() misses what a series begins with.
+        return {(reason,): self.dropped[reason] for reason in _REASONS}
 
 
 class SpanExporter(Sender):

@@ -141,19 +141,17 @@ class Webhook(Sender):
         """Say once for each event that it is not taken yet."""
         self._tried += 1
         if self._tried == 1:
-            self._log.warn(
-                "the webhook {name} does not take {event} {id} yet: {why}",
-                name=self._section.name,
-                event=event.what.value,
-                id=event.id,
-                why=why,
-            )
+            self._tell(self._log.warn, "does not yet take", event, why)
 
     def _lose(self, event: Transition, what: str, why: str) -> None:
         self._count(what)
-        self._log.error(
-            "the webhook {name} never gets {event} {id}: {why}",
+        self._tell(self._log.error, "never gets", event, why)
+
+    def _tell(self, log: Callable[..., None], how: str, event: Transition, why: str) -> None:
+        log(
+            "the webhook {name} {how} {event} {id}: {why}",
             name=self._section.name,
+            how=how,
             event=event.what.value,
             id=event.id,
             why=why,
@@ -195,7 +193,7 @@ class Webhooks(Service):
         )
 
     def _results(self) -> Mapping[tuple[str, ...], float]:
-        # From the start, for a rate of what is new is none.
+        # From the start: rate() misses what a series begins with.
         return {**{(name, result): 0 for name in self._hooks for result in _RESULTS}, **self._counts}
 
     def _waiting(self) -> Mapping[tuple[str, ...], float]:

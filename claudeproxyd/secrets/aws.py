@@ -15,7 +15,7 @@ from treq.client import HTTPClient
 from twisted.web.http_headers import Headers
 
 from claudeproxyd.config.endpoints import is_loopback
-from claudeproxyd.config.ordinary import LARGEST_SECRET, NotOrdinary, read_ordinary
+from claudeproxyd.config.regular_files import LARGEST_SECRET, NotRegular, read_regular
 from claudeproxyd.secrets.aws_profiles import BadProfile, read_profile, region_of
 from claudeproxyd.secrets.endpoint import response_of
 from claudeproxyd.secrets.failures import refused, unavailable
@@ -197,8 +197,8 @@ class AwsChain:
 
     async def _web_identity(self, role: str, path: str, session: str) -> AwsKeys:
         try:
-            token = read_ordinary(path, LARGEST_SECRET).data.decode().strip()
-        except (OSError, NotOrdinary, UnicodeDecodeError) as e:
+            token = read_regular(path, LARGEST_SECRET).data.decode().strip()
+        except (OSError, NotRegular, UnicodeDecodeError) as e:
             why = e.strerror if isinstance(e, OSError) else "it is no text of a token"
             raise refused(f"the web identity token {path} cannot be read: {why}") from None
         form = {"RoleArn": role, "RoleSessionName": session or _SESSION, "WebIdentityToken": token}
@@ -249,8 +249,8 @@ class AwsChain:
         token = environ.get("AWS_CONTAINER_AUTHORIZATION_TOKEN", "")
         if path := environ.get("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"):
             try:
-                token = read_ordinary(path, LARGEST_SECRET).data.decode().strip()
-            except (OSError, NotOrdinary, UnicodeDecodeError):
+                token = read_regular(path, LARGEST_SECRET).data.decode().strip()
+            except (OSError, NotRegular, UnicodeDecodeError):
                 raise refused(f"the container's token {path} cannot be read") from None
         headers = Headers({"authorization": [token]} if token else {})
         return await self._told(url, headers, "the container's endpoint")

@@ -9,7 +9,7 @@ import configparser
 import os
 from collections.abc import Mapping
 
-from claudeproxyd.config.ordinary import LARGEST_CONFIGURATION, NotOrdinary, read_ordinary
+from claudeproxyd.config.regular_files import LARGEST_CONFIGURATION, NotRegular, read_regular
 
 _FILES = (("AWS_CONFIG_FILE", "config"), ("AWS_SHARED_CREDENTIALS_FILE", "credentials"))
 
@@ -58,12 +58,12 @@ def _path(variable: str, file: str, environ: Mapping[str, str]) -> str:
 def _sections(path: str) -> Mapping[str, Mapping[str, str]]:
     """Return a file's sections; none if it is not there. Raises BadProfile."""
     try:
-        text = read_ordinary(path, LARGEST_CONFIGURATION).data.decode()
+        text = read_regular(path, LARGEST_CONFIGURATION).data.decode()
     except FileNotFoundError:
         return {}
     except OSError as e:
         raise BadProfile(f"{path} cannot be read: {e.strerror}") from None
-    except NotOrdinary as e:
+    except NotRegular as e:
         raise BadProfile(f"{path}: {e}") from None
     except UnicodeDecodeError:
         raise BadProfile(f"{path} is no text") from None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 from zope.interface import implementer
 
@@ -12,6 +12,7 @@ from claudeproxyd.interfaces import IPrepared
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from claudeproxyd.translate.conversation import Conversation
     from claudeproxyd.translate.names import ToolNames
 
 
@@ -32,3 +33,22 @@ class TranslatedRequest:
     """What is thought is to be read."""
     empty: bool
     """The answer is to be empty: nothing is sent upstream."""
+
+
+class Expected(TypedDict):
+    """Those members of :class:`TranslatedRequest` that a conversation says by itself."""
+
+    stop_sequences: Sequence[str]
+    thinks: bool
+    shows: bool
+    empty: bool
+
+
+def expected(conversation: Conversation) -> Expected:
+    """Return what the client expects of the answer."""
+    return Expected(
+        stop_sequences=conversation.stop_sequences,
+        thinks=conversation.thinking.kind in ("budget", "adaptive"),
+        shows=conversation.thinking.shown,
+        empty=conversation.max_tokens == 0,
+    )

@@ -7,7 +7,7 @@ import io
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar, cast
 
 import msgspec
 from twisted.logger import Logger
@@ -229,6 +229,5 @@ def _requests(attempts: Sequence[dict[str, object]]) -> Iterator[bytes]:
         attempt["estimated"] = bool(attempt["estimated"])
         request_id = attempt.pop("request_id")
         request = requests.setdefault(request_id, {"request_id": request_id, **common, "attempts": []})
-        list_of: list[object] = request["attempts"]  # type: ignore[assignment]
-        list_of.insert(0, attempt)
+        cast("list[object]", request["attempts"]).insert(0, attempt)
     return _json(list(requests.values()))

@@ -16,7 +16,7 @@ from claudeproxyd.accounts.limits import Amounts, Asked, OverLimit, Reservation,
 from claudeproxyd.dispatch.admission import REFUSED
 from claudeproxyd.dispatch.limiting import LimitAdmission, asked_by, limit_headers
 from claudeproxyd.errors import ClaudeError, Refusal
-from claudeproxyd.interfaces import ILimitedPermit, ILimitStore, IPermit
+from claudeproxyd.interfaces import ILimitedPermit, IPermit
 from claudeproxyd.observe.usage import COUNT_TOKENS
 from claudeproxyd.workers.channel import Refused, shielded
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from claudeproxyd.dispatch.request import ApiRequest
     from claudeproxyd.headers import Headers
     from claudeproxyd.messages.usage import Usage
-    from claudeproxyd.observe.transitions import Transitions
     from claudeproxyd.observe.usage import UsageRecord
     from claudeproxyd.workers.channel import ControlChannel
 
@@ -32,35 +31,29 @@ _Wire = tuple[list[object], list[int]]
 """Members of :class:`Asked`, and of :class:`Amounts`."""
 
 
-class LimitsOfAll(LimitAdmission):
+class LimitsForWorkers:
     """The parent's: reserves and settles for workers."""
 
-    def __init__(
-        self,
-        limits: UsageLimits,
-        wall_clock: Callable[[], float],
-        first: Callable[[ApiRequest], IPermit | Awaitable[IPermit]],
-        transitions: Transitions | None = None,
-        store: ILimitStore | None = None,
-    ) -> None:
-        """See :class:`LimitAdmission`."""
-        super().__init__(limits, wall_clock, first, transitions, store)
+    def __init__(self, limits: LimitAdmission, wall_clock: Callable[[], float]) -> None:
+        """*limits*: of all."""
+        self._limits = limits
+        self._wall_clock = wall_clock
         self._reserved: dict[ControlChannel, dict[int, Reservation]] = {}
         self._number = 0
 
-    def reserve_for(self, channel: ControlChannel, body: object) -> Deferred[object]:
+    def reserve(self, channel: ControlChannel, body: object) -> Deferred[object]:
         """Return the number of a reservation and headers for the client; or a refusal's words and headers."""
-        return Deferred.fromCoroutine(self._reserve_for(channel, cast("_Wire", body)))
+        return Deferred.fromCoroutine(self._reserve(channel, cast("_Wire", body)))
 
-    async def _reserve_for(self, channel: ControlChannel, body: _Wire) -> object:
-        await self.counting()
+    async def _reserve(self, channel: ControlChannel, body: _Wire) -> object:
+        await self._limits.counting()
         asked, amounts = _read(body)
         now = self._wall_clock()
         try:
-            reserved = self.store.reserve(asked, amounts, now)
+            reserved = self._limits.store.reserve(asked, amounts, now)
             reservation = reserved if isinstance(reserved, Reservation) else await reserved
         except OverLimit as over:
-            refusal = self.refusal(over, now)
+            refusal = self._limits.refusal(over, now)
             return 0, refusal.message, list(refusal.headers), refusal.refusal
         if not channel.is_open:
             reservation.release()
@@ -69,15 +62,15 @@ class LimitsOfAll(LimitAdmission):
         self._reserved.setdefault(channel, {})[self._number] = reservation
         return self._number, "", list(limit_headers(reservation.counters, now)), ""
 
-    def release_for(self, channel: ControlChannel, number: object) -> None:
+    def release(self, channel: ControlChannel, number: object) -> None:
         """Give one back."""
         reservation = self._reserved.get(channel, {}).pop(cast("int", number), None)
         if reservation is not None:
             reservation.release()
 
-    def settle_for(self, channel: ControlChannel, body: object) -> None:
+    def settle(self, channel: ControlChannel, body: object) -> None:
         """Count what an attempt came to."""
-        self.settle(*_read(cast("_Wire", body)))
+        self._limits.settle(*_read(cast("_Wire", body)))
 
     def gone(self, channel: ControlChannel) -> None:
         """Give back all that a worker had, which has died."""

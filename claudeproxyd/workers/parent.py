@@ -13,32 +13,29 @@ from typing import IO, TYPE_CHECKING, Any, cast
 
 from twisted.internet.defer import Deferred, DeferredList
 
-from claudeproxyd import graph
-from claudeproxyd.accounts.limits import UsageLimits
 from claudeproxyd.daemon import Daemon
 from claudeproxyd.observe.metrics import Metrics
 from claudeproxyd.observe.output import Output
-from claudeproxyd.store.opening import limits_store_for, store_for
-from claudeproxyd.web.admin import AdminRoot
+from claudeproxyd.store.opening import store_for
 from claudeproxyd.workers.channel import ControlChannel, Handler, Refused
 from claudeproxyd.workers.figures import Figures, Part
-from claudeproxyd.workers.limits import LimitsOfAll
-from claudeproxyd.workers.permits import PermitBook, limits_in
+from claudeproxyd.workers.limits import LimitsForWorkers
+from claudeproxyd.workers.permits import PermitBook, keyed, limits_in
 from claudeproxyd.workers.sockets import Inherited, SharedListener
 from claudeproxyd.workers.state import Changes, SharedState
 from claudeproxyd.workers.supervisor import CHANNEL, END_TIMEOUT, HANG_LOOK_EVERY, Worker, Workers
 from claudeproxyd.workers.tokens import answered
 from claudeproxyd.workers.told_once import ToldOnce
 from claudeproxyd.workers.view import ActivityOfAll, PoolOfAll
-from claudeproxyd.workers.worker import Greeting, keyed
+from claudeproxyd.workers.worker import Greeting
 
 if TYPE_CHECKING:
     from claudeproxyd.config.loading import Loaded
     from claudeproxyd.config.schema import Config
-    from claudeproxyd.dispatch.limiting import LimitAdmission
     from claudeproxyd.interfaces import IPersistent, IStateStore
     from claudeproxyd.observe.exposition import Labels
     from claudeproxyd.observe.transitions import Transition
+    from claudeproxyd.web.admin import AdminRoot
     from claudeproxyd.web.listener import Listener
 
 #: Seconds between two times that workers are asked for their counters: what of them a death may cost.
@@ -128,6 +125,7 @@ class ParentDaemon(Daemon):
         self._write: Callable[[str], object] | None = None
         self._permits = PermitBook(self.count, lambda: {worker.slot: worker.channel for worker in self.workers.ready})
         super().__init__(reactor, loaded, load, twistd_options)
+        self._limits_for_workers = LimitsForWorkers(self._limits, time.time)
         self.workers = Workers(
             reactor,
             self.count,
@@ -150,13 +148,6 @@ class ParentDaemon(Daemon):
         self._metrics_of_all = MetricsOfAll()
         return self._metrics_of_all
 
-    def _make_limits(self, config: Config) -> LimitAdmission:
-        limits = UsageLimits(graph.limits_of(config))
-        counted_in = limits_store_for(config.server.state, limits, graph.ledger_name(config), self._reactor)
-        counted_in.register(self.metrics)
-        self._limits_of_all = LimitsOfAll(limits, time.time, self._concurrency.admit, self._transitions, counted_in)
-        return self._limits_of_all
-
     def _make_store(self, config: Config, kept: IPersistent) -> tuple[IPersistent, IStateStore]:
         self._shared_state = SharedState(kept, self._tell_changes)
         self._shared_state.stored_in(store_for(config.server.state, self._shared_state, self._reactor))
@@ -171,18 +162,7 @@ class ParentDaemon(Daemon):
     def _make_admin(self) -> AdminRoot:
         self._pool_of_all = PoolOfAll(self.pool, lambda name, body: self.workers.tell(name, body))
         self._activity_of_all = ActivityOfAll()
-        return AdminRoot(
-            self._pool_of_all,
-            self.hang_up,
-            self._status,
-            self._activity_of_all,
-            self._ledger,
-            self._limits.store,
-            self._keys,
-            models=self._pool_of_all,
-            checkup=self._checkup,
-            gather=self.gather,
-        )
+        return self._admin_of(self._pool_of_all, self._pool_of_all, self._activity_of_all, self.gather)
 
     def _is_settled(self) -> bool:
         """Once all workers serve, and then as long as one does: the others are replaced."""
@@ -279,9 +259,9 @@ class ParentDaemon(Daemon):
             "want": lambda channel, body: self._permits.wanted(self._slot_of(channel), *keyed(body)),
             "borrow": lambda channel, body: self._permits.borrowed(self._slot_of(channel), *keyed(body)),
             "yielded": lambda channel, body: self._permits.yielded(self._slot_of(channel), *keyed(body)),
-            "reserve": self._limits_of_all.reserve_for,
-            "release": self._limits_of_all.release_for,
-            "settle": self._limits_of_all.settle_for,
+            "reserve": self._limits_for_workers.reserve,
+            "release": self._limits_for_workers.release,
+            "settle": self._limits_for_workers.settle,
             "token": self._token,
             "happened": self._worker_tells,
         }
@@ -337,5 +317,5 @@ class ParentDaemon(Daemon):
     def _lost_worker(self, worker: Worker) -> None:
         self._metrics_of_all.ended(worker.pid)
         self._permits.died(worker.slot)
-        self._limits_of_all.gone(worker.channel)
+        self._limits_for_workers.gone(worker.channel)
         self._told_once.gone(worker.channel)

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from twisted.internet.defer import Deferred, DeferredLock
 from twisted.internet.error import ConnectionDone
@@ -303,3 +303,9 @@ def limits_in(config: Config) -> dict[Key, int]:
         for credential in provider.credentials:
             found[CREDENTIAL, provider.name, credential.name] = credential.max_concurrency
     return found
+
+
+def keyed(body: object) -> tuple[Any, ...]:
+    """Return what a frame says of a limit: its key, which comes as a list, and the rest."""
+    key, *more = cast("Sequence[Any]", body)
+    return (tuple(key), *more)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from twisted.internet.defer import Deferred
 
-from claudeproxyd import graph
+from claudeproxyd import configured
 from claudeproxyd.accounts.limits import UsageLimits
 from claudeproxyd.config.loading import Loaded
 from claudeproxyd.daemon import Daemon
@@ -19,7 +19,7 @@ from claudeproxyd.dispatch.admission import ConcurrencyAdmission
 from claudeproxyd.secrets.sources import Sources
 from claudeproxyd.workers.figures import Part, in_batches, written
 from claudeproxyd.workers.limits import LimitsByParent
-from claudeproxyd.workers.permits import CLIENT, HeldPermits, Key, PoolShares, SharesOfClients
+from claudeproxyd.workers.permits import CLIENT, HeldPermits, Key, PoolShares, SharesOfClients, keyed
 from claudeproxyd.workers.shares import share_of
 from claudeproxyd.workers.sockets import Inherited, InheritedListener
 from claudeproxyd.workers.state import Changes, ParentStore
@@ -89,7 +89,7 @@ class WorkerDaemon(Daemon):
         return ConcurrencyAdmission(SharesOfClients(self._permits))
 
     def _make_limits(self, config: Config) -> LimitAdmission:
-        limits = UsageLimits(graph.limits_of(config))
+        limits = UsageLimits(configured.limits_of(config))
         return LimitsByParent(limits, time.time, self._concurrency.admit, self._channel)
 
     def _happened(self, transition: Transition) -> None:
@@ -191,9 +191,3 @@ class WorkerDaemon(Daemon):
     def _cut(self) -> None:
         if not self._hurry.called:
             self._hurry.callback(None)
-
-
-def keyed(body: object) -> tuple[Any, ...]:
-    """Return what a frame says of a limit: its key, which comes as a list, and the rest."""
-    key, *more = cast("Sequence[Any]", body)
-    return (tuple(key), *more)

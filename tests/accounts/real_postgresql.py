@@ -7,10 +7,11 @@ import pwd
 import shutil
 import subprocess
 import tempfile
-import time
 from pathlib import Path
 
 from twisted.internet import reactor
+
+from tests.servers import wait_until_it_says
 
 _FOUND = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
 BIN = _FOUND[-1] if _FOUND else None
@@ -59,23 +60,15 @@ class RealPostgres:
             "-c",
             "logging_collector=off",
         ]
-        with open(os.path.join(self.folder, "log"), "ab") as log:
-            self._process = subprocess.Popen(
-                [self._bin / "postgres", "-D", self._data, *options],
-                user=self._user,
-                stdout=log,
-                stderr=log,
-                cwd=self.folder,
-                start_new_session=True,
-            )
-        for _ in range(600):
-            ready = subprocess.run(
-                [self._bin / "pg_isready", "-q", "-h", self.folder, "-U", "tests", "-d", "postgres"], check=False
-            )
-            if ready.returncode == 0:
-                return
-            time.sleep(0.05)
-        raise AssertionError(Path(self.folder, "log").read_text())
+        self._process = subprocess.Popen(
+            [self._bin / "postgres", "-D", self._data, *options],
+            user=self._user,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            cwd=self.folder,
+            start_new_session=True,
+        )
+        wait_until_it_says(self._process, b"ready to accept connections")
 
     def kill(self) -> None:
         """As a crash would: all of its processes at once."""

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from claudeproxyd.accounts import database
-from claudeproxyd.accounts.database import ForeignLedger, LedgerFile
+from claudeproxyd.accounts.database import LedgerFile
+from claudeproxyd.accounts.ledger_database import ForeignLedger
 from claudeproxyd.accounts.prices import DAY as SECONDS
 from claudeproxyd.accounts.prices import NANO
 from claudeproxyd.accounts.rows import Question
@@ -200,7 +201,7 @@ class FileTests(LedgerTestCase):
     def test_failed_batch(self) -> None:
         """A batch that cannot be written leaves nothing behind, and can be entered later."""
         self.at_once(2)
-        self.ledger.enter([])
+        self.ledger.label_names()  # makes the file
         blocker = sqlite3.connect(self.path, isolation_level=None)
         self.patch(database, "LOCK_TIMEOUT", 0.0)
         self.ledger.close()

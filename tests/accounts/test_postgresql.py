@@ -10,8 +10,8 @@ from typing import Any
 from hypothesis import given, settings
 from zope.interface.verify import verifyObject
 
-from claudeproxyd.accounts.database import ForeignLedger
 from claudeproxyd.accounts.key_file import KeyFile, NoSuchKey, Stored
+from claudeproxyd.accounts.ledger_database import ForeignLedger
 from claudeproxyd.accounts.rows import Question
 from claudeproxyd.interfaces import ILedgerDatabase
 from tests.accounts import test_database, test_key_file

@@ -7,7 +7,7 @@ import os
 from claudeproxyd.config.accounts import AccountsPlace, first_day, passwords_of, place_of, waiting_name
 from claudeproxyd.config.report import report
 from claudeproxyd.config.schema import Accounts
-from claudeproxyd.graph import secrets_of
+from claudeproxyd.configured import secrets_of
 from tests.config.support import MAKERS, SANDBOX, ConfigTestCase
 
 PRICE = '[[prices]]\nmodel = "claude-*"\ninput = 5.0\noutput = 25\n'

@@ -6,7 +6,7 @@ import os
 import pwd
 from typing import Any
 
-from claudeproxyd.config import kept, preflight
+from claudeproxyd.config import default_paths, preflight
 from claudeproxyd.config.state import InMemory, state_of
 from tests.config.support import SANDBOX, ConfigTestCase
 
@@ -25,7 +25,7 @@ class HomelessTests(ConfigTestCase):
 
     def test_state(self) -> None:
         """What nobody said a place for is where services keep such things."""
-        self.patch(kept, "SYSTEM_FOLDER", self.folder)
+        self.patch(default_paths, "SYSTEM_FOLDER", self.folder)
         loaded = self.load(SANDBOX + '[capture]\nwhen = "errors"\n')
         self.assertEqual(loaded.config.server.state, f"sqlite:{self.folder}/state.db")
         self.assertEqual(loaded.config.accounts.database, f"sqlite:{self.folder}/accounts.db")
@@ -35,7 +35,7 @@ class HomelessTests(ConfigTestCase):
     def test_nowhere(self) -> None:
         """Where nothing can be kept nothing is, and the operator is told what would mend it."""
         file = self.write("file", "")
-        self.patch(kept, "SYSTEM_FOLDER", f"{file}/claudeproxyd")
+        self.patch(default_paths, "SYSTEM_FOLDER", f"{file}/claudeproxyd")
         loaded = self.load(SANDBOX)
         self.assertEqual(state_of(loaded.config.server.state), InMemory())
         self.assertEqual(loaded.config.accounts.database, "")
@@ -78,7 +78,7 @@ class DefaultPlaceTests(ConfigTestCase):
         super().setUp()
         self.home = self.made("home")
         self.patch(os, "environ", {**os.environ, "HOME": self.home})
-        self.patch(kept, "SYSTEM_FOLDER", os.path.join(self.folder, "system"))
+        self.patch(default_paths, "SYSTEM_FOLDER", os.path.join(self.folder, "system"))
 
     def made(self, name: str) -> str:
         path = os.path.join(self.folder, name)

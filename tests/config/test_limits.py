@@ -6,7 +6,7 @@ from datetime import UTC
 from zoneinfo import ZoneInfo
 
 from claudeproxyd.config.accounts import zone_of
-from claudeproxyd.graph import limits_of
+from claudeproxyd.configured import limits_of
 from tests.config.support import SANDBOX, ConfigTestCase
 
 LIMIT = '[[limits]]\nname = "ads, a month"\nper = "month"\n'

@@ -11,8 +11,9 @@ from claudeproxyd.config.loading import load
 from claudeproxyd.config.reading import settings_of
 from claudeproxyd.config.reload import difference
 from claudeproxyd.config.report import report
-from claudeproxyd.config.schema import CredentialSection, Provider, required, setting
+from claudeproxyd.config.schema import CredentialSection, Provider
 from claudeproxyd.config.secret import Secret, secrets_within
+from claudeproxyd.config.setting import required, setting
 from claudeproxyd.config.timeouts import timeouts_for
 from claudeproxyd.executors.kinds import BUILT_IN
 from tests.config.support import ConfigTestCase, FakeMaker

@@ -13,8 +13,9 @@ from claudeproxyd.config.diagnostics import ConfigError
 from claudeproxyd.config.loading import load
 from claudeproxyd.config.reload import difference
 from claudeproxyd.config.report import report
-from claudeproxyd.config.schema import Config, required, setting
+from claudeproxyd.config.schema import Config
 from claudeproxyd.config.secret import Secret, secrets_within
+from claudeproxyd.config.setting import required, setting
 from claudeproxyd.interfaces import IPluginMaker
 from tests.config.support import SANDBOX, ConfigTestCase
 

@@ -7,7 +7,7 @@ import importlib.util
 import claudeproxyd.config.reporting
 from claudeproxyd.config.report import report
 from claudeproxyd.config.reporting import traces_url
-from claudeproxyd.graph import secrets_of
+from claudeproxyd.configured import secrets_of
 from claudeproxyd.happenings import Happening
 from tests.config.support import MAKERS, SANDBOX, ConfigTestCase
 

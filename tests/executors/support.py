@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from inspect import isawaitable
 from typing import Any
 
 from twisted.internet.defer import ensureDeferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from claudeproxyd.config.schema import Timeouts
+from claudeproxyd.config.schema import CredentialSection, Provider, Timeouts
 from claudeproxyd.dispatch.attempt import Attempt
 from claudeproxyd.dispatch.request import ApiRequest
 from claudeproxyd.errors import Unsupported
+from claudeproxyd.executors.services import Services
+from claudeproxyd.executors.turns import Turns
 from claudeproxyd.leases import Credential, Route
 from claudeproxyd.outcomes.types import AttemptFailed
-from claudeproxyd.testing import EventRecorder, MemoryConnection, MemoryUpstream, chunk, make_attempt, make_executor
+from claudeproxyd.secrets.sources import static_members
+from claudeproxyd.secrets.static import StaticSecret
+from claudeproxyd.testing import (
+    EPOCH,
+    EventRecorder,
+    FakeAccount,
+    MemoryConnection,
+    MemoryUpstream,
+    chunk,
+    make_attempt,
+    make_executor,
+)
+from claudeproxyd.translate.signatures import Signatures
 from tests.dispatch.fakes import House
 
 
@@ -112,3 +127,57 @@ class ExecutorTestCase(SynchronousTestCase):
         if end:
             wire.say(chunk(b""))
         return answer, events, wire
+
+
+class PlacedTestCase(ExecutorTestCase):
+    """Of a kind whose credentials say where it is; whichever host they lead to is the one upstream."""
+
+    section: Callable[..., Provider]
+    """Makes a provider's settings of credentials and members."""
+    model: str
+    """Which is asked where a test does not say."""
+    body: bytes
+
+    def make(self, *credentials: CredentialSection, **members: Any) -> None:
+        """The executor of such a provider."""
+        self.net = MemoryUpstream()
+        self.hosts: list[str] = []
+
+        def origin(asked: str) -> Any:
+            self.hosts.append(asked)
+            return self.net.origin
+
+        self.provider = provider = self.section(*credentials, **members)
+        self.sources = {each.name: StaticSecret(static_members(each)) for each in provider.credentials}
+        self.executor = self.maker.make(
+            provider,
+            Services(
+                buffers=FakeAccount([]),
+                clock=self.net.reactor,
+                turns=Turns(self.net.reactor),
+                origin=origin,
+                timeouts=Timeouts(),
+                max_event_bytes=100_000,
+                now=lambda: EPOCH,
+                signatures=Signatures(lambda: EPOCH),
+            ),
+        )
+
+    def attempt(self, model: str | None = None, credential: str = "a", **call: Any) -> Attempt:
+        """One attempt of a model with that credential, of a request that was found fit for it."""
+        name, source = self.provider.name, self.sources[credential]
+        made = House().request(**{"body": self.body, **call})
+        route = Route(name, self.model if model is None else model)
+        try:
+            prepared = self.executor.prepare(made, route)
+        except Unsupported:
+            prepared = None
+        return Attempt(made, Credential(name, credential, source), source.present(), route, 1, prepared=prepared)
+
+    def up(self, count_tokens: bool = False, **attempt: Any) -> tuple[str, dict[str, str], bytes]:
+        """What goes up: the target, the headers, the body."""
+        _, _, head, body = self.send(self.attempt(count_tokens=count_tokens, **attempt), count_tokens)
+        first, *lines = head.decode().split("\r\n")
+        headers = dict(line.split(": ", 1) for line in lines)
+        self.assertEqual(len(headers), len(lines), "a header was sent twice")
+        return first.split(" ")[1], headers, body

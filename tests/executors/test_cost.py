@@ -6,8 +6,7 @@ A change that adds some to every event shows here. The bounds may be raised for 
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -21,6 +20,7 @@ from claudeproxyd.translate.openai_responses.policy import POLICY
 from claudeproxyd.translate.openai_responses.records import SIGNATURES
 from claudeproxyd.translate.openai_responses.requests import ResponsesTerms, translate
 from claudeproxyd.translate.reading import read_conversation
+from tests.calls import calls_of
 from tests.framing import event_messages
 from tests.golden.families.openai_responses.arrivals import frame
 from tests.translate.converse import answering as converse
@@ -93,29 +93,12 @@ def inputs() -> dict[str, Stream]:
     }
 
 
-def calls(do: Callable[[], object]) -> int:
-    """How many functions are called."""
-    count = 0
-
-    def profile(_: object, what: str, arg: object) -> None:
-        nonlocal count
-        count += what in ("call", "c_call")
-
-    before = sys.getprofile()
-    sys.setprofile(profile)
-    try:
-        do()
-    finally:
-        sys.setprofile(before)
-    return count
-
-
 def calls_per_event(reader: IStreamReader, begun: bytes, event: bytes) -> float:
     """Of one more in a read that has some already."""
     reader.feed(begun)
     reader.feed(event)
-    few = calls(lambda: reader.feed(event * EVENTS))
-    many = calls(lambda: reader.feed(event * 2 * EVENTS))
+    few = calls_of(lambda: reader.feed(event * EVENTS))
+    many = calls_of(lambda: reader.feed(event * 2 * EVENTS))
     return (many - few) / EVENTS
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -50,24 +50,43 @@ class Checks:
 
     translator: Translator
 
-    def add_to(
-        self,
-        folder: str,
-        *,
-        requests: type,
-        refusals: type,
-        streams: type,
-        wholes: type,
-        faults: type,
-    ) -> None:
-        """Give each of these TestCases a method for every case of *folder* that it is about."""
-        add_tests(requests, folder, lambda case: case.upstream_request is not None or case.empty, self.check_request)
-        add_tests(refusals, folder, lambda case: case.unsupported is not None, self.check_refusal)
-        add_tests(streams, folder, lambda case: case.answer is not None, self.check_stream)
-        add_tests(
-            wholes, folder, lambda case: case.answer is not None and case.upstream_answer is not None, self.check_whole
-        )
-        add_tests(faults, folder, lambda case: case.error is not None, self.check_fault)
+    def test_cases(self, folder: str, module: str) -> Iterator[type]:
+        """Yield the TestCases of *module*, each with a method for every case of *folder* that it is about."""
+        for name, about, wants, check in (
+            (
+                "RequestTests",
+                "The request becomes exactly the body that the case says.",
+                lambda case: case.upstream_request is not None or case.empty,
+                self.check_request,
+            ),
+            (
+                "RefusalTests",
+                "The request is refused, with words that name why.",
+                lambda case: case.unsupported is not None,
+                self.check_refusal,
+            ),
+            (
+                "StreamTests",
+                "The answer's stream, however it arrives, becomes the message that the case says.",
+                lambda case: case.answer is not None,
+                self.check_stream,
+            ),
+            (
+                "WholeTests",
+                "The same answer in one body becomes the same message.",
+                lambda case: case.answer is not None and case.upstream_answer is not None,
+                self.check_whole,
+            ),
+            (
+                "FaultTests",
+                "An answer that is none comes to the outcome that the case says.",
+                lambda case: case.error is not None,
+                self.check_fault,
+            ),
+        ):
+            made = type(name, (SynchronousTestCase,), {"__doc__": about, "__module__": module, "maxDiff": None})
+            add_tests(made, folder, wants, check)
+            yield made
 
     # -- memory
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from twisted.trial.unittest import SynchronousTestCase
-
 from claudeproxyd.messages.blocks import BlockMachine
 from claudeproxyd.translate.gemini.answers import FAMILY, GeminiReader
 from claudeproxyd.translate.gemini.policy import POLICY
@@ -49,38 +47,5 @@ class GeminiTranslator:
             test.assertEqual(count.get(member), body.get(member))
 
 
-class RequestTests(SynchronousTestCase):
-    """The request becomes exactly the body that the case says."""
-
-    maxDiff = None
-
-
-class RefusalTests(SynchronousTestCase):
-    """The request is refused, with words that name why."""
-
-
-class StreamTests(SynchronousTestCase):
-    """The answer's stream, however it arrives, becomes the message that the case says."""
-
-    maxDiff = None
-
-
-class WholeTests(SynchronousTestCase):
-    """The same answer in one body becomes the same message."""
-
-    maxDiff = None
-
-
-class FaultTests(SynchronousTestCase):
-    """An answer that is none comes to the outcome that the case says."""
-
-
 CHECKS = Checks(GeminiTranslator())
-CHECKS.add_to(
-    "gemini",
-    requests=RequestTests,
-    refusals=RefusalTests,
-    streams=StreamTests,
-    wholes=WholeTests,
-    faults=FaultTests,
-)
+RequestTests, RefusalTests, StreamTests, WholeTests, FaultTests = CHECKS.test_cases("gemini", __name__)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.trial.unittest import SynchronousTestCase
-
 from claudeproxyd.messages.blocks import BlockMachine
 from claudeproxyd.translate.openai_chat.answers import FAMILY, ChatReader
 from claudeproxyd.translate.openai_chat.dialects import Overrides
@@ -46,38 +44,5 @@ class ChatTranslator:
         """No server of this kind counts."""
 
 
-class RequestTests(SynchronousTestCase):
-    """The request becomes exactly the body that the case says."""
-
-    maxDiff = None
-
-
-class RefusalTests(SynchronousTestCase):
-    """The request is refused, with words that name why."""
-
-
-class StreamTests(SynchronousTestCase):
-    """The answer's stream, however it arrives, becomes the message that the case says."""
-
-    maxDiff = None
-
-
-class WholeTests(SynchronousTestCase):
-    """The same answer in one body becomes the same message."""
-
-    maxDiff = None
-
-
-class FaultTests(SynchronousTestCase):
-    """An answer that is none comes to the outcome that the case says."""
-
-
 CHECKS = Checks(ChatTranslator())
-CHECKS.add_to(
-    "openai_chat",
-    requests=RequestTests,
-    refusals=RefusalTests,
-    streams=StreamTests,
-    wholes=WholeTests,
-    faults=FaultTests,
-)
+RequestTests, RefusalTests, StreamTests, WholeTests, FaultTests = CHECKS.test_cases("openai_chat", __name__)

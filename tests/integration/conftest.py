@@ -101,7 +101,8 @@ async def responses() -> AsyncIterator[Responses]:
 @pytest_twisted.async_yield_fixture
 async def collector() -> AsyncIterator[Collector]:
     """What the daemon sends spans and events to."""
-    collector = await Collector().start()
+    collector = Collector()
+    collector.start()
     yield collector
     await collector.stop()
 

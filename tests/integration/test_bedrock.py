@@ -22,9 +22,9 @@ from tests.integration.conftest import StartDaemon
 from tests.integration.support import answers, bedrock, sdks, wire
 from tests.integration.support.bedrock import AS_OPUS, OPUS, SECRETS, Bedrock, pair, section
 from tests.integration.support.claude_code import AS_LINES, lines, prompt
-from tests.integration.support.clients import CLAUDE_CODE, Client
+from tests.integration.support.clients import Client
+from tests.integration.support.every_client import each_client, greet
 
-each_client = pytest.mark.parametrize("client", [*sdks.ALL, CLAUDE_CODE], ids=lambda client: client.name)
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 
 
@@ -69,12 +69,7 @@ async def test_clients(start_daemon: StartDaemon, aws: Bedrock, tmp_path: Path, 
     """Claude's models answer from Bedrock as from their own API, which is asked for nothing that it refuses."""
     aws.script(bedrock.usual())
     daemon = await start_daemon(section(aws.url))
-    if client is CLAUDE_CODE:
-        result = await prompt(daemon.url, "say hi", tmp_path)
-        assert (result.code, result.out.strip()) == (0, "hello"), result
-    else:
-        told = await sdks.use(client, daemon.url, [("create", sdks.HELLO), ("stream", sdks.HELLO)])
-        assert [each.get("text") for each in told] == ["hello"] * 2, told
+    await greet(client, daemon.url, tmp_path)
     assert {bedrock.model_of(request) for request in aws.requests} == {OPUS}
     for request in aws.requests:
         assert request.header("x-api-key") is None

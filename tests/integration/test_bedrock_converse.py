@@ -18,13 +18,13 @@ from twisted.internet.threads import deferToThread
 
 from tests.framing.event_messages import event, exception
 from tests.integration.conftest import StartDaemon
-from tests.integration.support import answers, bedrock, sdks, wire
+from tests.integration.support import answers, bedrock, wire
 from tests.integration.support.bedrock import AS_GPT, AS_NOVA, NOVA, SECRETS, Bedrock, pair, section
 from tests.integration.support.claude_code import AS_LINES, lines, prompt
-from tests.integration.support.clients import CLAUDE_CODE, Client
+from tests.integration.support.clients import Client
+from tests.integration.support.every_client import each_client, greet
 from tests.integration.test_bedrock import PIXEL
 
-each_client = pytest.mark.parametrize("client", [*sdks.ALL, CLAUDE_CODE], ids=lambda client: client.name)
 HELLO = {"text": "hello"}
 STREAM = {"content-type": "application/vnd.amazon.eventstream"}
 
@@ -50,12 +50,7 @@ async def test_clients(start_daemon: StartDaemon, aws: Bedrock, tmp_path: Path, 
     """Nova answers as Claude does."""
     aws.script(bedrock.conversed(HELLO))
     daemon = await start_daemon(AS_NOVA + section(aws.url))
-    if client is CLAUDE_CODE:
-        result = await prompt(daemon.url, "say hi", tmp_path)
-        assert (result.code, result.out.strip()) == (0, "hello"), result
-    else:
-        told = await sdks.use(client, daemon.url, [("create", sdks.HELLO), ("stream", sdks.HELLO)])
-        assert [each.get("text") for each in told] == ["hello"] * 2, told
+    await greet(client, daemon.url, tmp_path)
     assert {bedrock.model_of(request) for request in aws.requests} == {NOVA}
 
 

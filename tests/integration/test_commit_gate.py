@@ -16,6 +16,7 @@ from tests.integration.conftest import StartDaemon
 from tests.integration.support import answers, claude_code, sdks, wire
 from tests.integration.support.clients import CLAUDE_CODE, Client
 from tests.integration.support.daemon import Daemon, provider
+from tests.integration.support.every_client import each_client
 from tests.integration.support.upstream import Answer, Exchange, Upstream
 
 #: A head is committed after one second without a content event, and silence then lasts no longer than 0.3 s.
@@ -29,7 +30,6 @@ WHOLE = [
     "message_delta",
     "message_stop",
 ]
-each_client = pytest.mark.parametrize("client", [*sdks.ALL, CLAUDE_CODE], ids=lambda client: client.name)
 
 NOT_YET = {
     "429": answers.error(429, "rate_limit_error", retry_after="30"),

@@ -18,12 +18,12 @@ from tests.integration.support import gemini as google
 from tests.integration.support.claude_code import prompt
 from tests.integration.support.clients import CLAUDE_CODE, Client
 from tests.integration.support.daemon import Daemon, provider
+from tests.integration.support.every_client import each_client
 from tests.integration.support.gemini import AS_GEMINI, AS_THREE, MODELS, SIGNATURE, Gemini, frame, said
 from tests.integration.support.process import eventually, run
 from tests.integration.support.upstream import Answer, Exchange
 
 each_sdk = pytest.mark.parametrize("sdk", sdks.ALL, ids=lambda sdk: sdk.name)
-each_client = pytest.mark.parametrize("client", [*sdks.ALL, CLAUDE_CODE], ids=lambda client: client.name)
 STREAMED = wire.Message(stream=True).encode()
 WHOLE = wire.Message().encode()
 OVERLOADED = google.failure(503, "UNAVAILABLE", "The model is overloaded. Please try again later.")

@@ -12,20 +12,15 @@ from pytest_twisted import ensureDeferred
 
 from tests.integration.conftest import StartAimock, StartDaemon
 from tests.integration.support import sdks, wire
-from tests.integration.support.claude_code import AS_LINES, lines, prompt
+from tests.integration.support.aimock import CALL, HELLO, LOOP, SAYS, journal, note_taking, take_note, tool_results
 from tests.integration.support.clients import PYTHON_SDK, TYPESCRIPT_SDK, Client
 from tests.integration.support.daemon import provider
 from tests.integration.support.forwarding import listen_before
 from tests.integration.support.gemini import AS_GEMINI
 
 each_sdk = pytest.mark.parametrize("sdk", [PYTHON_SDK, TYPESCRIPT_SDK], ids=lambda sdk: sdk.name)
-SAYS = "Hello from a model that is not Claude."
-HELLO = {"match": {"userMessage": "say hi"}, "response": {"content": SAYS, "reasoning": "They want a greeting."}}
-CALL = {"name": sdks.FILE_TOOL["name"], "arguments": {"path": "a.txt", "lines": ["ö", '"', "\\"]}}
-LOOP = (
-    {"match": {"userMessage": "Write", "hasToolResult": False}, "response": {"content": "So.", "toolCalls": [CALL]}},
-    {"match": {"toolResultContains": "written"}, "response": {"content": "Done."}},
-)
+PATH = "enerateContent"
+"""In the paths of requests for messages."""
 
 
 @contextmanager
@@ -48,12 +43,6 @@ def vertex(url: str) -> Iterator[str]:
     with as_v1(url) as there:
         section = provider(there, kind="vertex").replace("api_key =", "bearer_token =")
         yield section + 'project = "some-project"\nlocation = "us-east5"\n'
-
-
-async def journal(url: str) -> list[dict[str, Any]]:
-    """What aimock was asked for messages, in its own words, and what it answered."""
-    told = (await wire.get(int(url.rpartition(":")[2]), "/__aimock/journal")).json
-    return [each for each in told if "enerateContent" in each["path"]]
 
 
 Way = Callable[[str], Any]
@@ -108,27 +97,11 @@ async def test_claude_code_uses_tools(
     start_daemon: StartDaemon, start_aimock: StartAimock, tmp_path: Path, way: Way
 ) -> None:
     """Claude Code writes, runs and reads what the model has it do, and ends with the model's last words."""
-    path = tmp_path / "note.txt"
-    wanted = [
-        ("Write", {"file_path": str(path), "content": "one\n"}),
-        ("Bash", {"command": f"echo two >> {path}", "description": "Append a line"}),
-        ("Read", {"file_path": str(path)}),
-    ]
-    answers = [{"toolCalls": [{"name": name, "arguments": arguments}]} for name, arguments in wanted]
-    answers.append({"content": "The note has two lines."})
-    url = await start_aimock(*({"match": {"turnIndex": turn}, "response": each} for turn, each in enumerate(answers)))
+    url = await start_aimock(*note_taking(tmp_path))
     with way(url) as section:
         daemon = await start_daemon(AS_GEMINI + section)
-        allowed = ("--allowedTools", "Write", "Bash", "Read")
-        result = await prompt(daemon.url, "write the note", tmp_path, *AS_LINES, *allowed)
-    told = lines(result)
-    assert (result.code, told[-1]["subtype"]) == (0, "success"), result
-    assert told[-1]["result"] == "The note has two lines."
-    assert path.read_text() == "one\ntwo\n"
-    blocks = [block for line in told if line["type"] in ("assistant", "user") for block in line["message"]["content"]]
-    assert [block["name"] for block in blocks if block["type"] == "tool_use"] == [name for name, _ in wanted]
-    assert not any(block.get("is_error") for block in blocks)
-    seen = [message["content"] for message in (await journal(url))[-1]["body"]["messages"] if message["role"] == "tool"]
+        await take_note(daemon.url, tmp_path)
+    seen = await tool_results(url, PATH)
     assert len(seen) == 3
     assert "two" in seen[-1]
 
@@ -150,7 +123,7 @@ async def test_chaos(start_daemon: StartDaemon, start_aimock: StartAimock, chaos
     assert (answer.status, answer.whole) == (200, True), answer.body
     assert (answer.text if stream else answer.json["content"][0]["text"]) == SAYS
     # A connection that was kept, and is closed without a byte, may not have been about this request: it is repeated.
-    assert len(await journal(url)) in ((2, 3) if chaos == "disconnect" else (2,))
+    assert len(await journal(url, PATH)) in ((2, 3) if chaos == "disconnect" else (2,))
 
 
 BROKEN = {"truncated": {"truncateAfterChunks": 3}, "cut": {"disconnectAfterMs": 150}}

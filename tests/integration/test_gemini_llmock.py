@@ -21,8 +21,11 @@ from tests.integration.support.clients import Client
 from tests.integration.support.daemon import provider
 from tests.integration.support.forwarding import listen_before
 from tests.integration.support.gemini import AS_GEMINI
+from tests.integration.support.llmock import choose_tool, journal, structure
 
 each_sdk = pytest.mark.parametrize("sdk", sdks.ALL, ids=lambda sdk: sdk.name)
+PATH = "enerateContent"
+"""In the paths of requests for messages."""
 STREAMED = wire.Message(stream=True).encode()
 
 
@@ -36,12 +39,6 @@ async def script(url: str, *behaviors: dict[str, Any]) -> None:
     """Have llmock do these with the next requests."""
     answer = await treq.post(f"{url}/_llmock/scenario", json={"behaviors": behaviors}, persistent=False)
     assert answer.code == 201, await answer.text()
-
-
-async def journal(url: str) -> list[dict[str, Any]]:
-    """The requests for messages that llmock had, and what became of them."""
-    told = (await wire.get(int(url.rpartition(":")[2]), "/_llmock/requests")).json["requests"]
-    return [each for each in told if "enerateContent" in each["path"]]
 
 
 @each_sdk
@@ -81,13 +78,7 @@ MODELS = ("gemini-2.5-pro", "gemini-2.0-flash")
 async def test_tool_choice(start_daemon: StartDaemon, start_llmock: StartLlmock, model: str, choice: str) -> None:
     """A client that has a tool called, or none, has its way with every model; the arguments fit the schema."""
     daemon = await start_daemon(behind(await start_llmock()).replace("gemini-2.5-pro", model))
-    name = {"name": sdks.FILE_TOOL["name"]} if choice == "tool" else {}
-    more = {"tools": [sdks.FILE_TOOL], "tool_choice": {"type": choice, **name}}
-    (block,) = (await wire.post(daemon.port, wire.Message(more=more).encode())).json["content"]
-    assert block["type"] == ("text" if choice == "none" else "tool_use")
-    if choice != "none":
-        assert isinstance(block["input"]["path"], str)
-        assert all(isinstance(line, str) for line in block["input"]["lines"])
+    await choose_tool(daemon.port, choice)
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -95,16 +86,7 @@ async def test_tool_choice(start_daemon: StartDaemon, start_llmock: StartLlmock,
 async def test_structured_output(start_daemon: StartDaemon, start_llmock: StartLlmock, model: str) -> None:
     """An answer that is asked for as JSON of a schema is such JSON."""
     daemon = await start_daemon(behind(await start_llmock()).replace("gemini-2.5-pro", model))
-    schema = {
-        "type": "object",
-        "properties": {"city": {"type": "string"}, "inhabitants": {"type": "integer"}},
-        "required": ["city", "inhabitants"],
-        "additionalProperties": False,
-    }
-    more = {"output_config": {"format": {"type": "json_schema", "schema": schema}}}
-    answer = await wire.post(daemon.port, wire.Message(more=more).encode())
-    said = json.loads(answer.json["content"][0]["text"])
-    assert {name: type(value) for name, value in said.items()} == {"city": str, "inhabitants": int}
+    await structure(daemon.port)
 
 
 @ensureDeferred
@@ -156,7 +138,7 @@ async def test_quotas(start_daemon: StartDaemon, start_llmock: StartLlmock, sdk:
     *good, refused = await sdks.use(sdk, daemon.url, [*calls, ("create", sdks.HELLO)])
     assert all(result.get("text") for result in good), good
     assert (refused["status"], refused["type"]) == (429, "rate_limit_error")
-    assert [each["status"] for each in await journal(url)] == [200] * 4 + [429] * 2  # each key once, and no more
+    assert [each["status"] for each in await journal(url, PATH)] == [200] * 4 + [429] * 2  # each key once, and no more
 
 
 FAULTS: dict[str, dict[str, Any]] = {
@@ -181,7 +163,7 @@ async def test_fault_before_content(
     answer = await wire.post(daemon.port, STREAMED)
     assert (answer.status, answer.whole) == (200, True)
     assert sdks.kinds(wire.types(answer.events)) == sdks.EVENTS
-    assert [bool(each["fault"]) for each in await journal(url)] == [True, False]
+    assert [bool(each["fault"]) for each in await journal(url, PATH)] == [True, False]
 
 
 @each_fault
@@ -197,7 +179,7 @@ async def test_fault_after_content(start_daemon: StartDaemon, start_llmock: Star
     assert "five" not in answer.text
     assert answer.events[-1]["type"] == "error"
     assert "message_stop" not in wire.types(answer.events)
-    assert len(await journal(url)) == 1
+    assert len(await journal(url, PATH)) == 1
 
 
 @each_sdk
@@ -252,7 +234,7 @@ async def test_faults_of_the_request(start_daemon: StartDaemon, start_llmock: St
     answer = await wire.post(daemon.port, STREAMED)
     assert (answer.status, answer.json["error"]["type"]) == (status, ERRORS[status])
     assert "no such luck" in answer.json["error"]["message"]
-    assert len(await journal(url)) == 1
+    assert len(await journal(url, PATH)) == 1
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 429, 500, 503])
@@ -264,7 +246,7 @@ async def test_faults_of_a_key(start_daemon: StartDaemon, start_llmock: StartLlm
     daemon = await start_daemon(behind(url))
     answer = await wire.post(daemon.port, STREAMED)
     assert (answer.status, sdks.kinds(wire.types(answer.events))) == (200, sdks.EVENTS)
-    assert [each["status"] for each in await journal(url)] == [status, 200]
+    assert [each["status"] for each in await journal(url, PATH)] == [status, 200]
 
 
 @ensureDeferred
@@ -299,5 +281,5 @@ async def test_everything_at_random(start_daemon: StartDaemon, start_llmock: Sta
             told = answer.json if answer.status != 200 else answer.events[-1]
             assert told["type"] == "error", answer
     told = Counter(answer.status for answer in came if answer not in whole)
-    print(f"{len(whole)} whole, others by status {dict(told)}; llmock had {len(await journal(url))} requests")
+    print(f"{len(whole)} whole, others by status {dict(told)}; llmock had {len(await journal(url, PATH))} requests")
     assert len(whole) > 40

@@ -8,20 +8,18 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
-import pytest
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from pytest_twisted import ensureDeferred
 
 from tests.integration.conftest import StartDaemon
-from tests.integration.support import answers, sdks, wire
+from tests.integration.support import answers, wire
 from tests.integration.support import gemini as google
-from tests.integration.support.claude_code import prompt
-from tests.integration.support.clients import CLAUDE_CODE, Client
+from tests.integration.support.clients import Client
+from tests.integration.support.every_client import each_client, greet
 from tests.integration.support.gemini import Gemini
 from tests.integration.support.upstream import Exchange
 
-each_client = pytest.mark.parametrize("client", [*sdks.ALL, CLAUDE_CODE], ids=lambda client: client.name)
 PLACE = "/projects/some-project/locations/us-east5/publishers/"
 
 
@@ -94,12 +92,7 @@ async def test_claude_on_vertex(start_daemon: StartDaemon, gemini: Gemini, tmp_p
     account = Account(gemini, tmp_path)
     gemini.script(account.answer)
     daemon = await start_daemon(account.section)
-    if client is CLAUDE_CODE:
-        result = await prompt(daemon.url, "say hi", tmp_path)
-        assert (result.code, result.out.strip()) == (0, "hello"), result
-    else:
-        told = await sdks.use(client, daemon.url, [("create", sdks.HELLO), ("stream", sdks.HELLO)])
-        assert [each.get("text") for each in told] == ["hello"] * 2, told
+    await greet(client, daemon.url, tmp_path)
     sent = [request for request in gemini.requests if "/publishers/anthropic/" in request.path]
     assert sent
     for request in sent:

@@ -23,7 +23,8 @@ from tests.integration.support.upstream import Upstream
 @pytest_twisted.async_yield_fixture
 async def issuer() -> AsyncIterator[Issuer]:
     """An issuer with one key."""
-    issuer = Issuer().start()
+    issuer = Issuer()
+    issuer.start()
     yield issuer
     await issuer.stop()
 

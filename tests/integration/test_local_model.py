@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator
 from functools import partial
+from typing import Any
 
 import pytest
 import pytest_twisted
@@ -15,7 +16,7 @@ from tests.estimates.conversations import conversations
 from tests.estimates.recount import COUNTS, TEMPLATE
 from tests.integration.conftest import StartDaemon
 from tests.integration.support import sdks, wire
-from tests.integration.support.clients import LLAMA_CPP, SMOLLM2, need
+from tests.integration.support.clients import LLAMA_CPP, SMOLLM2, Client, need
 from tests.integration.support.daemon import free_port, provider
 from tests.integration.support.needs import needs
 from tests.integration.support.process import Child
@@ -38,34 +39,34 @@ async def model() -> AsyncIterator[str]:
     await child.ended(10)
 
 
-@pytest.mark.parametrize("sdk", sdks.ALL, ids=lambda sdk: sdk.name)
-@ensureDeferred
-async def test_each_sdk_talks_to_a_model(start_daemon: StartDaemon, model: str, sdk: object) -> None:
-    """Messages, streams and token counts of a real model arrive through the daemon."""
-    daemon = await start_daemon(provider(model))
+async def talk(sdk: Client, url: str) -> dict[str, Any]:
+    """Have the daemon at *url* say something, say it streamed, and count; return what it said."""
     short = {**sdks.HELLO, "max_tokens": 12}
     count = {name: value for name, value in short.items() if name != "max_tokens"}
     calls = [("create", short), ("stream", short), ("count_tokens", count)]
-    created, streamed, counted = await sdks.use(sdk, daemon.url, calls)
+    created, streamed, counted = await sdks.use(sdk, url, calls)
     assert created.get("text"), created
     assert streamed.get("text"), streamed
     assert counted.get("input_tokens"), counted
+    return created
 
 
 @pytest.mark.parametrize("sdk", sdks.ALL, ids=lambda sdk: sdk.name)
 @ensureDeferred
-async def test_each_sdk_talks_to_its_chat_completions(start_daemon: StartDaemon, model: str, sdk: object) -> None:
+async def test_each_sdk_talks_to_a_model(start_daemon: StartDaemon, model: str, sdk: Client) -> None:
+    """Messages, streams and token counts of a real model arrive through the daemon."""
+    daemon = await start_daemon(provider(model))
+    await talk(sdk, daemon.url)
+
+
+@pytest.mark.parametrize("sdk", sdks.ALL, ids=lambda sdk: sdk.name)
+@ensureDeferred
+async def test_each_sdk_talks_to_its_chat_completions(start_daemon: StartDaemon, model: str, sdk: Client) -> None:
     """The same by the server's chat completions: what it says is translated, and tokens are estimated."""
     section = provider(f"{model}/v1", kind="openai-chat", more='dialect = "llamacpp"')
     daemon = await start_daemon(section)
-    short = {**sdks.HELLO, "max_tokens": 12}
-    count = {name: value for name, value in short.items() if name != "max_tokens"}
-    calls = [("create", short), ("stream", short), ("count_tokens", count)]
-    created, streamed, counted = await sdks.use(sdk, daemon.url, calls)
-    assert created.get("text"), created
+    created = await talk(sdk, daemon.url)
     assert created["stop_reason"] == "max_tokens", created
-    assert streamed.get("text"), streamed
-    assert counted.get("input_tokens"), counted
 
 
 @ensureDeferred
@@ -93,16 +94,10 @@ def by_responses(model: str) -> str:
 
 @pytest.mark.parametrize("sdk", sdks.ALL, ids=lambda sdk: sdk.name)
 @ensureDeferred
-async def test_each_sdk_talks_to_its_responses(start_daemon: StartDaemon, model: str, sdk: object) -> None:
+async def test_each_sdk_talks_to_its_responses(start_daemon: StartDaemon, model: str, sdk: Client) -> None:
     """The same by the server's Responses API, which counts tokens itself."""
     daemon = await start_daemon(by_responses(model))
-    short = {**sdks.HELLO, "max_tokens": 12}
-    count = {name: value for name, value in short.items() if name != "max_tokens"}
-    calls = [("create", short), ("stream", short), ("count_tokens", count)]
-    created, streamed, counted = await sdks.use(sdk, daemon.url, calls)
-    assert created.get("text"), created
-    assert streamed.get("text"), streamed
-    assert counted.get("input_tokens"), counted
+    await talk(sdk, daemon.url)
 
 
 @ensureDeferred

@@ -10,18 +10,13 @@ from pytest_twisted import ensureDeferred
 
 from tests.integration.conftest import StartAimock, StartDaemon
 from tests.integration.support import sdks, wire
+from tests.integration.support.aimock import CALL, HELLO, LOOP, SAYS, note_taking, take_note, tool_results
 from tests.integration.support.chat import as_model
-from tests.integration.support.claude_code import AS_LINES, lines, prompt
 from tests.integration.support.clients import TYPESCRIPT_SDK
 from tests.integration.support.daemon import provider
 
-SAYS = "Hello from a model that is not Claude."
-HELLO = {"match": {"userMessage": "say hi"}, "response": {"content": SAYS, "reasoning": "They want a greeting."}}
-CALL = {"name": sdks.FILE_TOOL["name"], "arguments": {"path": "a.txt", "lines": ["ö", '"', "\\"]}}
-LOOP = (
-    {"match": {"userMessage": "Write", "hasToolResult": False}, "response": {"content": "So.", "toolCalls": [CALL]}},
-    {"match": {"toolResultContains": "written"}, "response": {"content": "Done."}},
-)
+PATH = "/chat/completions"
+"""In the paths of requests for messages."""
 
 
 def openai(url: str, name: str = "up", more: str = 'dialect = "openai"') -> str:
@@ -32,12 +27,6 @@ def openai(url: str, name: str = "up", more: str = 'dialect = "openai"') -> str:
 def azure(url: str) -> str:
     """aimock as Azure, with a path for each deployment."""
     return provider(url, kind="openai-chat", more='dialect = "azure"\napi_version = "2024-10-21"')
-
-
-async def journal(url: str) -> list[dict[str, Any]]:
-    """What aimock was asked for messages, and what it answered."""
-    told = (await wire.get(int(url.rpartition(":")[2]), "/__aimock/journal")).json
-    return [each for each in told if "/chat/completions" in each["path"]]
 
 
 each_way = pytest.mark.parametrize("way", [openai, azure])
@@ -90,23 +79,10 @@ async def test_thoughts(start_daemon: StartDaemon, start_aimock: StartAimock) ->
 @ensureDeferred
 async def test_claude_code_uses_tools(start_daemon: StartDaemon, start_aimock: StartAimock, tmp_path: Path) -> None:
     """Claude Code writes, runs and reads what the model has it do, and ends with the model's last words."""
-    path = tmp_path / "note.txt"
-    wanted = [
-        ("Write", {"file_path": str(path), "content": "one\n"}),
-        ("Bash", {"command": f"echo two >> {path}", "description": "Append a line"}),
-        ("Read", {"file_path": str(path)}),
-    ]
-    answers = [{"toolCalls": [{"name": name, "arguments": arguments}]} for name, arguments in wanted]
-    answers.append({"content": "The note has two lines."})
-    url = await start_aimock(*({"match": {"turnIndex": turn}, "response": each} for turn, each in enumerate(answers)))
+    url = await start_aimock(*note_taking(tmp_path))
     daemon = await start_daemon(as_model("gpt-4.1") + openai(url))
-    allowed = ("--allowedTools", "Write", "Bash", "Read")
-    result = await prompt(daemon.url, "write the note", tmp_path, *AS_LINES, *allowed)
-    told = lines(result)
-    assert (result.code, told[-1]["subtype"]) == (0, "success"), result
-    assert told[-1]["result"] == "The note has two lines."
-    assert path.read_text() == "one\ntwo\n"
-    seen = [message["content"] for message in (await journal(url))[-1]["body"]["messages"] if message["role"] == "tool"]
+    await take_note(daemon.url, tmp_path)
+    seen = await tool_results(url, PATH)
     assert len(seen) == 3
     assert "two" in seen[-1]
 

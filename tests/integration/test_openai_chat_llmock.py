@@ -3,9 +3,7 @@ clients'."""
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from typing import Any
 
 import pytest
 from pytest_twisted import ensureDeferred
@@ -17,6 +15,10 @@ from tests.integration.support import sdks, wire
 from tests.integration.support.chat import as_model
 from tests.integration.support.clients import PYTHON_SDK
 from tests.integration.support.daemon import provider
+from tests.integration.support.llmock import choose_tool, journal, structure
+
+PATH = "/chat/completions"
+"""In the paths of requests for messages."""
 
 
 def behind(url: str, *keys: str) -> str:
@@ -24,12 +26,6 @@ def behind(url: str, *keys: str) -> str:
     of_pool = "[pool]\naffinity = false\nmax_wait = 0.0\n"
     section = provider(f"{url}/v1", *(keys or ("key-a", "key-b")), kind="openai-chat", more='dialect = "openai"')
     return of_pool + as_model("gpt-4.1") + section
-
-
-async def journal(url: str) -> list[dict[str, Any]]:
-    """The requests for messages that llmock had, and what became of them."""
-    told = (await wire.get(int(url.rpartition(":")[2]), "/_llmock/requests")).json["requests"]
-    return [each for each in told if each["path"].endswith("/chat/completions")]
 
 
 @ensureDeferred
@@ -60,28 +56,14 @@ async def test_tools(start_daemon: StartDaemon, start_llmock: StartLlmock) -> No
 async def test_tool_choice(start_daemon: StartDaemon, start_llmock: StartLlmock, choice: str) -> None:
     """A client that has a tool called, or none, has its way; the arguments fit the schema."""
     daemon = await start_daemon(behind(await start_llmock()))
-    name = {"name": sdks.FILE_TOOL["name"]} if choice == "tool" else {}
-    more = {"tools": [sdks.FILE_TOOL], "tool_choice": {"type": choice, **name}}
-    (block,) = (await wire.post(daemon.port, wire.Message(more=more).encode())).json["content"]
-    assert block["type"] == ("text" if choice == "none" else "tool_use")
-    if choice != "none":
-        assert isinstance(block["input"]["path"], str)
+    await choose_tool(daemon.port, choice)
 
 
 @ensureDeferred
 async def test_structured_output(start_daemon: StartDaemon, start_llmock: StartLlmock) -> None:
     """An answer that is asked for as JSON of a schema is such JSON."""
     daemon = await start_daemon(behind(await start_llmock()))
-    schema = {
-        "type": "object",
-        "properties": {"city": {"type": "string"}, "inhabitants": {"type": "integer"}},
-        "required": ["city", "inhabitants"],
-        "additionalProperties": False,
-    }
-    more = {"output_config": {"format": {"type": "json_schema", "schema": schema}}}
-    answer = await wire.post(daemon.port, wire.Message(more=more).encode())
-    said = json.loads(answer.json["content"][0]["text"])
-    assert {name: type(value) for name, value in said.items()} == {"city": str, "inhabitants": int}
+    await structure(daemon.port)
 
 
 @ensureDeferred
@@ -93,7 +75,7 @@ async def test_quotas(start_daemon: StartDaemon, start_llmock: StartLlmock) -> N
     *good, refused = await sdks.use(PYTHON_SDK, daemon.url, [*calls, ("create", sdks.HELLO)])
     assert all(result.get("text") for result in good[:4]), good
     assert (refused["status"], refused["type"]) == (429, "rate_limit_error")
-    statuses = [each["status"] for each in await journal(url)]
+    statuses = [each["status"] for each in await journal(url, PATH)]
     assert statuses.count(429) == 2  # each key once, and no more
 
 

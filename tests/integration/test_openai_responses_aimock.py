@@ -3,40 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 from pytest_twisted import ensureDeferred
 
 from tests.integration.conftest import StartAimock, StartDaemon
 from tests.integration.support import sdks, wire
+from tests.integration.support.aimock import CALL, HELLO, LOOP, SAYS, note_taking, take_note
 from tests.integration.support.chat import as_model
-from tests.integration.support.claude_code import AS_LINES, lines, prompt
 from tests.integration.support.clients import PYTHON_SDK, TYPESCRIPT_SDK
 from tests.integration.support.daemon import provider
 
-SAYS = "Hello from a model that is not Claude."
-HELLO = {"match": {"userMessage": "say hi"}, "response": {"content": SAYS, "reasoning": "They want a greeting."}}
-CALL = {"name": sdks.FILE_TOOL["name"], "arguments": {"path": "a.txt", "lines": ["ö", '"', "\\"]}}
-LOOP = (
-    {
-        "match": {"userMessage": "Write", "hasToolResult": False},
-        "response": {"content": "So.", "toolCalls": [CALL], "reasoning": "A file."},
-    },
-    {"match": {"toolResultContains": "written"}, "response": {"content": "Done."}},
-)
+CALLED, DONE = LOOP
+THINKING_LOOP = ({**CALLED, "response": {**CALLED["response"], "reasoning": "A file."}}, DONE)
 THINKING = {"thinking": {"type": "enabled", "budget_tokens": 1024}, "max_tokens": 5000}
 
 
 def behind(url: str, name: str = "up", more: str = "") -> str:
     """A provider section."""
     return provider(f"{url}/v1", kind="openai-responses", name=name, more=more)
-
-
-async def journal(url: str) -> list[dict[str, Any]]:
-    """What aimock was asked for, in its own words, and what it answered."""
-    told = (await wire.get(int(url.rpartition(":")[2]), "/__aimock/journal")).json
-    return [each for each in told if each["path"].endswith("/responses")]
 
 
 @ensureDeferred
@@ -54,7 +39,7 @@ async def test_sdk(start_daemon: StartDaemon, start_aimock: StartAimock) -> None
 @ensureDeferred
 async def test_tools(start_daemon: StartDaemon, start_aimock: StartAimock) -> None:
     """A tool's arguments arrive letter by letter as the model wrote them, and its result is seen by the model."""
-    daemon = await start_daemon(as_model("gpt-5.4") + behind(await start_aimock(*LOOP)))
+    daemon = await start_daemon(as_model("gpt-5.4") + behind(await start_aimock(*THINKING_LOOP)))
     first, last = await sdks.loop(TYPESCRIPT_SDK, daemon.url, "Write a file", {CALL["name"]: "written"}, **THINKING)
     thought, text, call = first["content"]
     assert (thought["type"], text["text"]) == ("thinking", "So.")
@@ -86,25 +71,8 @@ async def test_thoughts(start_daemon: StartDaemon, start_aimock: StartAimock, st
 @ensureDeferred
 async def test_claude_code_uses_tools(start_daemon: StartDaemon, start_aimock: StartAimock, tmp_path: Path) -> None:
     """Claude Code writes, runs and reads what the model has it do, and ends with the model's last words."""
-    path = tmp_path / "note.txt"
-    wanted = [
-        ("Write", {"file_path": str(path), "content": "one\n"}),
-        ("Bash", {"command": f"echo two >> {path}", "description": "Append a line"}),
-        ("Read", {"file_path": str(path)}),
-    ]
-    answers = [{"toolCalls": [{"name": name, "arguments": arguments}]} for name, arguments in wanted]
-    answers.append({"content": "The note has two lines."})
-    url = await start_aimock(*({"match": {"turnIndex": turn}, "response": each} for turn, each in enumerate(answers)))
-    daemon = await start_daemon(as_model("gpt-5.4") + behind(url))
-    allowed = ("--allowedTools", "Write", "Bash", "Read")
-    result = await prompt(daemon.url, "write the note", tmp_path, *AS_LINES, *allowed)
-    told = lines(result)
-    assert (result.code, told[-1]["subtype"]) == (0, "success"), result
-    assert told[-1]["result"] == "The note has two lines."
-    assert path.read_text() == "one\ntwo\n"
-    blocks = [block for line in told if line["type"] in ("assistant", "user") for block in line["message"]["content"]]
-    assert [block["name"] for block in blocks if block["type"] == "tool_use"] == [name for name, _ in wanted]
-    assert not any(block.get("is_error") for block in blocks)
+    daemon = await start_daemon(as_model("gpt-5.4") + behind(await start_aimock(*note_taking(tmp_path))))
+    await take_note(daemon.url, tmp_path)
 
 
 # -- what aimock does wrong when it is asked to

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
-import tempfile
 import time
 
 from twisted.internet.task import Clock
@@ -13,6 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from claudeproxyd.observe.scrub import configure
 from claudeproxyd.observe.service_manager import LOOK_EVERY, ServiceManager
+from tests.service_manager import NotifySocket
 
 
 class Told(SynchronousTestCase):
@@ -20,36 +19,19 @@ class Told(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.clock = Clock()
-        self.path = os.path.join(tempfile.mkdtemp(), "notify")
-        self.environ = {"NOTIFY_SOCKET": self.path, "HOME": "/"}
-        self.theirs = self.listen(self.path)
-
-    def listen(self, address: str) -> socket.socket:
-        """The manager's end."""
-        theirs = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self.addCleanup(theirs.close)
-        theirs.setblocking(False)
-        theirs.bind(address)
-        return theirs
-
-    def told(self) -> list[list[str]]:
-        """The lines of each datagram that came."""
-        found = []
-        while True:
-            try:
-                found.append(self.theirs.recv(9999).decode().split("\n"))
-            except BlockingIOError:
-                return found
+        self.theirs = NotifySocket()
+        self.addCleanup(self.theirs.close)
+        self.environ = {"NOTIFY_SOCKET": self.theirs.path, "HOME": "/"}
 
     def test_ready(self) -> None:
         """That it serves is said once, when it does."""
         manager, settled = ServiceManager(self.environ, self.clock), [False]
         manager.ready_when(lambda: settled[0], "serving")
         self.clock.advance(LOOK_EVERY)
-        self.assertEqual(self.told(), [])
+        self.assertEqual(self.theirs.told(), [])
         settled[0] = True
         self.clock.pump([LOOK_EVERY] * 3)
-        self.assertEqual(self.told(), [["READY=1", "STATUS=serving"]])
+        self.assertEqual(self.theirs.told(), [["READY=1", "STATUS=serving"]])
 
     def test_reload(self) -> None:
         """A reload has a beginning, with its time on the clock that nobody sets, and an end with what came of it."""
@@ -57,7 +39,7 @@ class Told(SynchronousTestCase):
         before = time.monotonic_ns() // 1000
         manager.reloading()
         manager.reloaded("f.toml:3: drian:\n  did you mean drain?")
-        begun, ended = self.told()
+        begun, ended = self.theirs.told()
         self.assertEqual(begun[:2], ["RELOADING=1", "STATUS=reloading"])
         self.assertLessEqual(before, int(begun[2].removeprefix("MONOTONIC_USEC=")))
         self.assertEqual(ended, ["READY=1", "STATUS=f.toml:3: drian: did you mean drain?"])
@@ -65,21 +47,22 @@ class Told(SynchronousTestCase):
     def test_stopping(self) -> None:
         """So has the end."""
         ServiceManager(self.environ, self.clock).stopping("draining")
-        self.assertEqual(self.told(), [["STOPPING=1", "STATUS=draining"]])
+        self.assertEqual(self.theirs.told(), [["STOPPING=1", "STATUS=draining"]])
 
     def test_secrets(self) -> None:
         """Secrets are told to nobody."""
         configure(["sk-very-secret-indeed"])
         self.addCleanup(configure, [])
         ServiceManager(self.environ, self.clock).reloaded("no file sk-very-secret-indeed")
-        self.assertNotIn("very-secret", str(self.told()))
+        self.assertNotIn("very-secret", str(self.theirs.told()))
 
     def test_abstract(self) -> None:
         """A socket without a path, as managers in containers have, does as well."""
         name = f"claudeproxyd-test-{os.getpid()}"
-        self.theirs = self.listen(f"\0{name}")
+        theirs = NotifySocket(f"\0{name}")
+        self.addCleanup(theirs.close)
         ServiceManager({"NOTIFY_SOCKET": f"@{name}"}, self.clock).stopping("draining")
-        self.assertEqual(len(self.told()), 1)
+        self.assertEqual(len(theirs.told()), 1)
 
     def test_nobody(self) -> None:
         """Without a manager nothing is said, and no timer is left; children do not see whose socket it was."""
@@ -92,7 +75,7 @@ class Told(SynchronousTestCase):
 
     def test_gone(self) -> None:
         """A manager that does not listen is no reason to fail."""
-        os.unlink(self.path)
+        os.unlink(self.theirs.path)
         with capturedLogs() as logs:
             ServiceManager(self.environ, self.clock).stopping("draining")
         self.assertIn("was not told STOPPING=1", formatEvent(logs[0]))

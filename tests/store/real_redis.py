@@ -6,7 +6,6 @@ import shutil
 import socket
 import subprocess
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,8 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from tests.servers import wait_until_it_says
+
 
 class RealRedis:
     """The server. One is enough for many tests, which empty it."""
@@ -27,18 +28,12 @@ class RealRedis:
         self._folder = tempfile.mkdtemp(prefix="redis")
         self.path = str(Path(self._folder) / "socket")
         options = ["--port", "0", "--unixsocket", self.path, "--save", "", "--dir", self._folder]
-        self._process = subprocess.Popen(["redis-server", *options], stdout=subprocess.DEVNULL)
+        self._process = subprocess.Popen(["redis-server", *options], stdout=subprocess.PIPE)
         self._reader = hiredis.Reader()
-        for _ in range(1000):
-            self._socket = socket.socket(socket.AF_UNIX)
-            try:
-                self._socket.connect(self.path)
-            except OSError:
-                self._socket.close()
-                time.sleep(0.01)
-            else:
-                return
-        raise AssertionError("Redis does not listen")
+        # "The server is now ready to …" or "Ready to …", by its version.
+        wait_until_it_says(self._process, b"eady to accept connections")
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.connect(self.path)
 
     def ask(self, *words: Any) -> Any:
         """One command's answer."""

@@ -8,7 +8,10 @@ from typing import Any
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 
+from claudeproxyd.config.loading import Loaded
 from claudeproxyd.workers.channel import ControlChannel, Handler
+from claudeproxyd.workers.state import Changes
+from claudeproxyd.workers.worker import Greeting
 
 
 class Pair:
@@ -44,6 +47,20 @@ class Pair:
         """The connection is gone."""
         self.parent.connectionLost()
         self.worker.connectionLost()
+
+
+def greeting(loaded: Loaded, slot: int, state: Changes) -> Greeting:
+    """What one of two workers is begun with."""
+    return Greeting(
+        slot=slot,
+        count=2,
+        config=loaded.config,
+        files=loaded.files,
+        sockets=[],
+        own_hop=b"hop",
+        state=state,
+        held={},
+    )
 
 
 def refuse(*_: Any) -> None:

@@ -6,9 +6,10 @@ from twisted.internet.testing import StringTransport
 
 from claudeproxyd.tap import Options
 from claudeproxyd.workers.channel import ControlChannel
-from claudeproxyd.workers.worker import Greeting, WorkerDaemon
+from claudeproxyd.workers.worker import WorkerDaemon
 from tests.test_calls import AT_ONCE, UNARY, CallsTestCase
 from tests.test_daemon import Reactor
+from tests.workers.support import greeting
 
 MOST = 1.1
 
@@ -28,17 +29,7 @@ class WorkerCallsTests(CallsTestCase):
         self.reactor = Reactor()
         self.channel = ControlChannel(self.reactor, {}, lambda channel: None)
         self.channel.makeConnection(StringTransport())
-        greeting = Greeting(
-            slot=0,
-            count=2,
-            config=loaded.config,
-            files=loaded.files,
-            sockets=[],
-            own_hop=b"hop",
-            state={},
-            held={},
-        )
-        self.daemon = WorkerDaemon(self.reactor, greeting, loaded, self.channel)
+        self.daemon = WorkerDaemon(self.reactor, greeting(loaded, 0, {}), loaded, self.channel)
         self.daemon.privilegedStartService()
         self.daemon.startService()
 

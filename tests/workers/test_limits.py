@@ -12,9 +12,10 @@ from zope.interface.verify import verifyObject
 
 from claudeproxyd.accounts.limits import Limit, UsageLimits
 from claudeproxyd.dispatch.admission import ConcurrencyAdmission, limits_told
+from claudeproxyd.dispatch.limiting import LimitAdmission
 from claudeproxyd.errors import ClaudeError
 from claudeproxyd.interfaces import IAdmission, ILimitedPermit, IUsageSink
-from claudeproxyd.workers.limits import LimitsByParent, LimitsOfAll
+from claudeproxyd.workers.limits import LimitsByParent, LimitsForWorkers
 from tests.accounts.support import NOON, record
 from tests.dispatch.test_limiting import request
 from tests.workers.support import Pair
@@ -27,11 +28,12 @@ class LimitTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         clock = Clock()
-        self.parent = LimitsOfAll(UsageLimits(self.limits), lambda: NOON, ConcurrencyAdmission().admit)
+        self.of_all = LimitAdmission(UsageLimits(self.limits), lambda: NOON, ConcurrencyAdmission().admit)
+        self.parent = LimitsForWorkers(self.of_all, lambda: NOON)
         handlers: Any = {
-            "reserve": self.parent.reserve_for,
-            "release": self.parent.release_for,
-            "settle": self.parent.settle_for,
+            "reserve": self.parent.reserve,
+            "release": self.parent.release,
+            "settle": self.parent.settle,
         }
         self.pairs = [Pair(clock, handlers) for _ in range(2)]
         self.running = [ConcurrencyAdmission() for _ in range(2)]
@@ -58,7 +60,7 @@ class LimitTests(SynchronousTestCase):
         self.assertEqual(self.counted(), (0, 0))
 
     def counted(self) -> tuple[float, int]:
-        (counter,) = self.parent.limits
+        (counter,) = self.of_all.limits
         return counter.used(NOON), counter.reserved
 
     def test_interfaces(self) -> None:
@@ -105,7 +107,7 @@ class LimitTests(SynchronousTestCase):
     def test_before_it_is_known(self) -> None:
         """Until the parent knows what was used before, workers wait."""
         counted: Deferred[UsageLimits] = Deferred()
-        self.parent.wait_for(counted)
+        self.of_all.wait_for(counted)
         admitted = self.admit(0)
         self.assertNoResult(admitted)
         used = UsageLimits(self.limits)
@@ -125,7 +127,7 @@ class LimitTests(SynchronousTestCase):
     def test_death_while_it_waits(self) -> None:
         """One that dies before its reservation is made holds none."""
         begun: Deferred[None] = Deferred()
-        self.parent.wait_for(begun)
+        self.of_all.wait_for(begun)
         admitted = self.admit(0)
         self.pairs[0].cut()
         self.failureResultOf(admitted, ConnectionDone)

@@ -7,9 +7,9 @@ from typing import Any
 
 from claudeproxyd.tap import Options
 from claudeproxyd.web.tokens import TokenAuthenticator
-from claudeproxyd.workers.worker import Greeting, WorkerDaemon
+from claudeproxyd.workers.worker import WorkerDaemon
 from tests.test_daemon import BASE, MODELS, OK, ONE, DaemonTestCase, Reactor
-from tests.workers.support import Pair
+from tests.workers.support import Pair, greeting
 
 LIMITED = ONE.replace('"sk-one" }]', '"sk-one", max_concurrency = 2 }]')
 
@@ -27,17 +27,8 @@ class WorkerDaemonTests(DaemonTestCase):
         self.commands: dict[str, Any] = {}
         self.pair = Pair(self.reactor, handlers, self.commands)
         loaded = self.loaded()
-        greeting = Greeting(
-            slot=1,
-            count=2,
-            config=loaded.config,
-            files=loaded.files,
-            sockets=[],
-            own_hop=b"hop",
-            state={'["disabled","one","a"]': True},
-            held={},
-        )
-        self.daemon = WorkerDaemon(self.reactor, pickle.loads(pickle.dumps(greeting)), loaded, self.pair.worker)
+        begun = pickle.loads(pickle.dumps(greeting(loaded, 1, {'["disabled","one","a"]': True})))
+        self.daemon = WorkerDaemon(self.reactor, begun, loaded, self.pair.worker)
         self.commands.update(self.daemon.handlers())
         self.daemon.privilegedStartService()
         self.daemon.startService()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from claudeproxyd.config.schema import setting
+from claudeproxyd.config.setting import setting
 from claudeproxyd.executors.messages_api import check_url_sources
 from claudeproxyd.translate.openai_chat.dialects import EFFORTS, FEATURES, REASONING_BACK, SERVERS, THINKING, Overrides
 

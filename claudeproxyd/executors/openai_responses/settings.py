@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from claudeproxyd.config.schema import setting
+from claudeproxyd.config.setting import setting
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from claudeproxyd.config.schema import setting
+from claudeproxyd.config.setting import setting
 from claudeproxyd.secrets.google import project_of
 
 if TYPE_CHECKING:

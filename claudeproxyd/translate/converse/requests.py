@@ -16,7 +16,7 @@ from claudeproxyd.translate.converse.thinking import reasoning_fields, reasons_u
 from claudeproxyd.translate.converse.tools import tool_config
 from claudeproxyd.translate.field_policy import dropped, not_carried
 from claudeproxyd.translate.names import ToolNames
-from claudeproxyd.translate.prepared import TranslatedRequest
+from claudeproxyd.translate.prepared import TranslatedRequest, expected
 from claudeproxyd.translate.thinking import effective_thinking, with_room
 
 if TYPE_CHECKING:
@@ -95,13 +95,10 @@ def translation(conversation: Conversation, terms: ConverseTerms) -> Steps[Conve
         body=_encode(body),
         names=names,
         warnings=warnings,
-        stop_sequences=conversation.stop_sequences,
-        thinks=conversation.thinking.kind in ("budget", "adaptive"),
-        shows=conversation.thinking.shown,
-        empty=conversation.max_tokens == 0,
         streams=config is None or capabilities.streams_tools,
         capabilities=capabilities,
         calls={part.id for turn in conversation.turns for part in turn.parts if isinstance(part, ToolUse)},
+        **expected(conversation),
     )
 
 

@@ -15,7 +15,7 @@ from claudeproxyd.translate.gemini.models import capabilities_of
 from claudeproxyd.translate.gemini.schemas import json_schema, parameters
 from claudeproxyd.translate.gemini.thinking import thinking_config, thinks_unasked
 from claudeproxyd.translate.names import ToolNames
-from claudeproxyd.translate.prepared import TranslatedRequest
+from claudeproxyd.translate.prepared import TranslatedRequest, expected
 from claudeproxyd.translate.signatures import ConversationDigest
 from claudeproxyd.translate.thinking import effective_thinking, with_room
 
@@ -111,12 +111,9 @@ def translation(conversation: Conversation, terms: Terms, signatures: Signatures
         body=_encode(body),
         names=names,
         warnings=warnings,
-        stop_sequences=conversation.stop_sequences,
-        thinks=conversation.thinking.kind in ("budget", "adaptive"),
-        shows=conversation.thinking.shown,
-        empty=conversation.max_tokens == 0,
         digest=digest,
         terms=terms,
+        **expected(conversation),
     )
 
 

@@ -16,7 +16,7 @@ from claudeproxyd.translate.openai.words import safety_identifier
 from claudeproxyd.translate.openai_chat.dialects import Overrides, dialect_of
 from claudeproxyd.translate.openai_chat.messages import MessageWriter
 from claudeproxyd.translate.openai_chat.thinking import plan_thinking
-from claudeproxyd.translate.prepared import TranslatedRequest
+from claudeproxyd.translate.prepared import TranslatedRequest, expected
 from claudeproxyd.translate.thinking import with_room
 
 if TYPE_CHECKING:
@@ -119,13 +119,10 @@ def translation(conversation: Conversation, terms: ChatTerms, memory: Signatures
         body=_encode(body),
         names=names,
         warnings=warnings,
-        stop_sequences=conversation.stop_sequences,
-        thinks=conversation.thinking.kind in ("budget", "adaptive"),
-        shows=conversation.thinking.shown,
-        empty=conversation.max_tokens == 0,
         dialect=dialect,
         calls=writer.calls,
         digest=writer.digest,
+        **expected(conversation),
     )
 
 

@@ -110,7 +110,7 @@ class ResponsesReader(EventReader[ResponseEvent]):
             raise MalformedAnswer("an answer that is not finished")
         return self._respond(response, response.status or "completed")
 
-    # One event.
+    # -- one event
 
     def _began(self, event: ResponseEvent) -> None:
         """``response.created`` and what else tells of the answer before it has content."""
@@ -228,7 +228,7 @@ class ResponsesReader(EventReader[ResponseEvent]):
         except UNREADABLE:
             return ResponseObject(), "a response that is no object"
 
-    # Items.
+    # -- items
 
     def _read_item(self, raw: msgspec.Raw) -> tuple[Item | None, msgspec.Raw]:
         try:
@@ -287,7 +287,7 @@ class ResponsesReader(EventReader[ResponseEvent]):
             assert isinstance(found, kind)
         return found
 
-    # The end.
+    # -- the end
 
     def _respond(self, response: ResponseObject, status: str) -> bytes | None:
         """Read the whole answer, of which some, all or nothing has come in pieces. Return the error that it is."""

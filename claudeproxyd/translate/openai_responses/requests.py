@@ -16,7 +16,7 @@ from claudeproxyd.translate.openai.words import safety_identifier
 from claudeproxyd.translate.openai_responses.items import ItemWriter
 from claudeproxyd.translate.openai_responses.models import capabilities_of
 from claudeproxyd.translate.openai_responses.reasoning import effort_for
-from claudeproxyd.translate.prepared import TranslatedRequest
+from claudeproxyd.translate.prepared import TranslatedRequest, expected
 from claudeproxyd.translate.thinking import effective_thinking, with_room
 
 if TYPE_CHECKING:
@@ -106,13 +106,10 @@ def translation(conversation: Conversation, terms: ResponsesTerms) -> Steps[Resp
         body=_encode(body),
         names=names,
         warnings=warnings,
-        stop_sequences=conversation.stop_sequences,
-        thinks=conversation.thinking.kind in ("budget", "adaptive"),
-        shows=conversation.thinking.shown,
-        empty=conversation.max_tokens == 0,
         call_ids=writer.call_ids,
         searches=searches,
         open_reasoning=capabilities.open_reasoning,
+        **expected(conversation),
     )
 
 

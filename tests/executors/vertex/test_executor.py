@@ -19,13 +19,9 @@ from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyClass, verifyObject
 
-from claudeproxyd.config.schema import CredentialSection, Provider, Timeouts
+from claudeproxyd.config.schema import CredentialSection, Provider
 from claudeproxyd.config.secret import Secret
-from claudeproxyd.dispatch.attempt import Attempt
-from claudeproxyd.errors import Unsupported
 from claudeproxyd.executors.messages_api import Betas
-from claudeproxyd.executors.services import Services
-from claudeproxyd.executors.turns import Turns
 from claudeproxyd.executors.vertex.claude import vertex_name
 from claudeproxyd.executors.vertex.dialect import REFUSED_FIELDS
 from claudeproxyd.executors.vertex.executor import VertexExecutor
@@ -35,13 +31,10 @@ from claudeproxyd.interfaces import IExecutor, IExecutorMaker
 from claudeproxyd.leases import Credential as Leased
 from claudeproxyd.leases import Route
 from claudeproxyd.outcomes.types import AttemptFailed, Kind, Scope
-from claudeproxyd.secrets.sources import static_members
 from claudeproxyd.secrets.static import StaticSecret
-from claudeproxyd.testing import EPOCH, EVENT_STREAM, EventRecorder, FakeAccount, MemoryUpstream, chunk
-from claudeproxyd.translate.signatures import Signatures
-from tests.dispatch.fakes import House
+from claudeproxyd.testing import EVENT_STREAM, EventRecorder, chunk
 from tests.executors.anthropic.test_executor import MESSAGE, WHOLE
-from tests.executors.support import ExecutorTestCase
+from tests.executors.support import PlacedTestCase
 from tests.secrets.test_google import key_file
 
 verifyClass(IExecutor, VertexExecutor)
@@ -88,56 +81,13 @@ def section(*credentials: CredentialSection, base_url: str = BASE, **members: An
     )
 
 
-class VertexTestCase(ExecutorTestCase):
+class VertexTestCase(PlacedTestCase):
     """An executor, its upstream, and requests."""
 
     maker = VertexMaker()
-
-    def make(self, *credentials: CredentialSection, base_url: str = BASE, **members: Any) -> None:
-        """The executor of such a provider; whichever host it asks is the one upstream."""
-        self.net = MemoryUpstream()
-        self.hosts: list[str] = []
-        self.signatures = Signatures(lambda: EPOCH)
-
-        def origin(asked: str) -> Any:
-            self.hosts.append(asked)
-            return self.net.origin
-
-        provider = section(*credentials, base_url=base_url, **members)
-        self.sources = {each.name: StaticSecret(static_members(each)) for each in provider.credentials}
-        self.executor = self.maker.make(
-            provider,
-            Services(
-                buffers=FakeAccount([]),
-                clock=self.net.reactor,
-                turns=Turns(self.net.reactor),
-                origin=origin,
-                timeouts=Timeouts(),
-                max_event_bytes=100_000,
-                now=lambda: EPOCH,
-                signatures=self.signatures,
-            ),
-        )
-
-    def attempt(self, model: str = CLAUDE, credential: str = "a", **call: Any) -> Attempt:
-        """One attempt of a model with that credential, of a request that was found fit for it."""
-        source = self.sources[credential]
-        made = House().request(**{"body": BODY, **call})
-        route = Route("v", model)
-        leased = Leased("v", credential, source)
-        try:
-            prepared = self.executor.prepare(made, route)
-        except Unsupported:
-            prepared = None
-        return Attempt(made, leased, source.present(), route, 1, prepared=prepared)
-
-    def up(self, count_tokens: bool = False, **attempt: Any) -> tuple[str, dict[str, str], bytes]:
-        """What goes up: the target, the headers, the body."""
-        _, _, head, body = self.send(self.attempt(count_tokens=count_tokens, **attempt), count_tokens)
-        first, *lines = head.decode().split("\r\n")
-        headers = dict(line.split(": ", 1) for line in lines)
-        self.assertEqual(len(headers), len(lines), "a header was sent twice")
-        return first.split(" ")[1], headers, body
+    section = staticmethod(section)
+    model = CLAUDE
+    body = BODY
 
 
 class Places(VertexTestCase):

@@ -6,11 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from twisted.internet import reactor
-from twisted.internet.endpoints import TCP4ServerEndpoint
-from twisted.internet.interfaces import IListeningPort
-from twisted.web.resource import Resource
-from twisted.web.server import Site
+
+from tests.integration.support.loopback import LoopbackServer
 
 
 @dataclass
@@ -22,10 +19,8 @@ class Posted:
     body: bytes
 
 
-class Collector(Resource):
+class Collector(LoopbackServer):
     """An HTTP server that answers each POST as it is told; the last answer stays in force."""
-
-    isLeaf = True
 
     def __init__(self) -> None:
         super().__init__()
@@ -33,21 +28,6 @@ class Collector(Resource):
         self.statuses = [200]
         self.headers: dict[str, str] = {}
         """Of its answers."""
-        self._port: IListeningPort
-
-    async def start(self, port: int = 0) -> Collector:
-        """Listen."""
-        endpoint = TCP4ServerEndpoint(reactor, port, interface="127.0.0.1")
-        self._port = await endpoint.listen(Site(self))
-        return self
-
-    async def stop(self) -> None:
-        """Listen no more."""
-        await self._port.stopListening()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self._port.getHost().port}"
 
     def render_POST(self, request: Any) -> bytes:
         headers = {

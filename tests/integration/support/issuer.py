@@ -8,38 +8,21 @@ from typing import Any
 
 from joserfc import jwt
 from joserfc.jwk import ECKey
-from twisted.internet import reactor
-from twisted.web.resource import Resource
-from twisted.web.server import Request, Site
+from twisted.web.server import Request
+
+from tests.integration.support.loopback import LoopbackServer
 
 AUDIENCE = "claudeproxyd"
 
 
-class Issuer(Resource):
-    """It has a key with the id "1"; a test adds more, takes some out, or has it break."""
-
-    isLeaf = True
+class Issuer(LoopbackServer):
+    """It has a key with the id "1"; a test adds more, takes some out, or has it break. Its tokens have its URL."""
 
     def __init__(self) -> None:
         super().__init__()
         self.keys = {"1": ECKey.generate_key("P-256")}
         self.status = 200
         self.asked: list[str] = []
-        self._port: Any = None
-
-    def start(self) -> Issuer:
-        """Listen."""
-        self._port = reactor.listenTCP(0, Site(self), interface="127.0.0.1")
-        return self
-
-    async def stop(self) -> None:
-        """Listen no more."""
-        await self._port.stopListening()
-
-    @property
-    def url(self) -> str:
-        """What its tokens have as ``iss``."""
-        return f"http://127.0.0.1:{self._port.getHost().port}"
 
     def section(self, more: str = "") -> str:
         """How a daemon is told of it."""

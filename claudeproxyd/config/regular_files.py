@@ -12,7 +12,7 @@ LARGEST_SECRET = 1_048_576
 LARGEST_CONFIGURATION = 4_194_304
 
 
-class NotOrdinary(ValueError):
+class NotRegular(ValueError):
     """It is no regular file, or too large: reading a pipe or a device might never end."""
 
 
@@ -25,10 +25,10 @@ class Contents:
     """Everyone on this machine may read it."""
 
 
-def read_ordinary(path: str, largest: int) -> Contents:
-    """Return the contents of an ordinary file of at most *largest* bytes.
+def read_regular(path: str, largest: int) -> Contents:
+    """Return the contents of a regular file of at most *largest* bytes.
 
-    Raises OSError as ``open`` does, :class:`NotOrdinary`, and ValueError where *path* can be no name.
+    Raises OSError as ``open`` does, :class:`NotRegular`, and ValueError where *path* can be no name.
     """
     # Not blocking, so that a pipe is seen for what it is.
     with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY), "rb") as file:
@@ -36,5 +36,5 @@ def read_ordinary(path: str, largest: int) -> Contents:
         data = file.read(largest + 1) if stat.S_ISREG(status.st_mode) else None
     if data is None or len(data) > largest:
         size = f"{largest // 1_048_576} MiB"
-        raise NotOrdinary(f"is no ordinary file of at most {size}")
+        raise NotRegular(f"is no ordinary file of at most {size}")
     return Contents(data, bool(status.st_mode & stat.S_IROTH))

@@ -1,17 +1,17 @@
-"""From a configuration to the objects that serve it."""
+"""What a configuration says, as those need it whom it concerns."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, cast
 
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from claudeproxyd.config.schema import Config, CredentialSection, NoSettings, Provider, setting
+from claudeproxyd.config.schema import Config, CredentialSection, Provider
 from claudeproxyd.config.secret import Secret
+from claudeproxyd.config.setting import NoSettings, setting
+from claudeproxyd.configured import credentials, secrets_of
 from claudeproxyd.executors.vertex.locations import VertexCredential
-from claudeproxyd.graph import Executors, credentials, secrets_of
 from claudeproxyd.secrets.sources import Sources
 
 
@@ -50,18 +50,3 @@ class OwnTests(SynchronousTestCase):
     def test_masked(self) -> None:
         """A secret among them is masked like any other."""
         self.assertEqual(secrets_of(self.config), ["api-key", "own-key"])
-
-
-class ExecutorsTests(SynchronousTestCase):
-    """Executors across configurations."""
-
-    def test_latest(self) -> None:
-        """A provider's is that of the latest configuration that has it, for requests of earlier ones too."""
-        one, two, three, other = (cast(Any, object()) for _ in range(4))
-        first, second, third = Executors({"p": one, "gone": other}), Executors({"p": two}), Executors({"new": three})
-        self.assertIs(first["p"], one)
-        first.give_way(second)
-        second.give_way(third)
-        self.assertEqual((first["p"], first["gone"], second["p"], third["new"]), (two, other, two, three))
-        self.assertRaises(KeyError, second.__getitem__, "gone")
-        self.assertEqual((list(first), len(first)), (["p", "gone"], 2))

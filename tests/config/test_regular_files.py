@@ -6,7 +6,7 @@ import os
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from claudeproxyd.config.ordinary import NotOrdinary, read_ordinary
+from claudeproxyd.config.regular_files import NotRegular, read_regular
 
 
 class OrdinaryTests(SynchronousTestCase):
@@ -18,13 +18,13 @@ class OrdinaryTests(SynchronousTestCase):
         for size in (0, 9, 10):
             with open(path, "wb") as file:
                 file.write(b"x" * size)
-            self.assertEqual(read_ordinary(path, 10).data, b"x" * size)
+            self.assertEqual(read_regular(path, 10).data, b"x" * size)
         with open(path, "ab") as file:
             file.write(b"x")
-        self.assertRaises(NotOrdinary, read_ordinary, path, 10)
+        self.assertRaises(NotRegular, read_regular, path, 10)
 
     def test_pipe(self) -> None:
         """A pipe is none, and nobody waits for its writer."""
         path = self.mktemp()
         os.mkfifo(path)
-        self.assertRaises(NotOrdinary, read_ordinary, path, 10)
+        self.assertRaises(NotRegular, read_regular, path, 10)

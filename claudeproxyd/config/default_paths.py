@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from claudeproxyd.config.accounts import waiting_name
+from claudeproxyd.config.config_paths import ConfigPath
 from claudeproxyd.config.diagnostics import Diagnostics
 from claudeproxyd.config.homes import has_home
 from claudeproxyd.config.merging import SourceMap
@@ -28,22 +29,12 @@ def placed(config: Config, source_map: SourceMap, environ: Mapping[str, str], di
     """
     folder = _folder(environ)
     server, accounts, capture = config.server, config.accounts, config.capture
-    if not source_map.at("server", "state").is_given:
-        path = _path(folder, "state.db")
-        server = replace(server, state=_SQLITE + path)
-        if why := _cannot_be_made(path):
-            server = replace(server, state="memory:")
-            hint = 'mount or make a folder that the daemon may write to, name one with sqlite:, or say "memory:"'
-            diagnostics.warn(source_map.at("server", "state"), f"is in memory, and ends with the daemon: {why}", hint)
-    if not source_map.at("accounts", "database").is_given:
-        path = _path(folder, "accounts.db")
-        accounts = replace(accounts, database=_SQLITE + path)
-        if why := _cannot_be_made(path):
-            accounts = replace(accounts, database="")
-            hint = 'mount or make a folder that the daemon may write to, name one with sqlite:, or say ""'
-            diagnostics.warn(
-                source_map.at("accounts", "database"), f"is none, so usage and keys are not kept: {why}", hint
-            )
+    if not (at := source_map.at("server", "state")).is_given:
+        path, meaning = _path(folder, "state.db"), "is in memory, and ends with the daemon"
+        server = replace(server, state=_database(path, "memory:", meaning, at, diagnostics))
+    if not (at := source_map.at("accounts", "database")).is_given:
+        path, meaning = _path(folder, "accounts.db"), "is none, so usage and keys are not kept"
+        accounts = replace(accounts, database=_database(path, "", meaning, at, diagnostics))
     if not accounts.waiting and (name := waiting_name(accounts.database)):
         accounts = replace(accounts, waiting=f"{folder}/{name}")
     if not source_map.at("capture", "directory").is_given:
@@ -72,6 +63,18 @@ def _path(folder: str, name: str) -> str:
     path, before = f"{folder}/{name}", f"{_USER_FOLDER}/{name}"
     moved = os.path.exists(os.path.expanduser(path)) or not has_home()
     return path if moved or not os.path.exists(os.path.expanduser(before)) else before
+
+
+def _database(path: str, instead: str, meaning: str, at: ConfigPath, diagnostics: Diagnostics) -> str:
+    """Return the setting of a database in the file *path*.
+
+    It is *instead* where that could not be made, and a warning about the setting *at* says what *meaning* that has.
+    """
+    if not (why := _cannot_be_made(path)):
+        return _SQLITE + path
+    hint = f'mount or make a folder that the daemon may write to, name one with sqlite:, or say "{instead}"'
+    diagnostics.warn(at, f"{meaning}: {why}", hint)
+    return instead
 
 
 def _cannot_be_made(path: str) -> str:
