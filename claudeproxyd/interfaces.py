@@ -595,15 +595,18 @@ class IAttemptJournal(Interface):
 class IPersistent(Interface):
     """A part of the daemon whose state outlives it. Keys are JSON lists, values plain; None stands for a deletion.
 
-    Called by ``store``: once to restore, then with what other daemons say. Made with a function *changed*, which it
+    Called by ``store``: first to restore, then with what other daemons say. Made with a function *changed*, which it
     calls with every change, and which neither blocks nor raises.
     """
 
-    def export_state() -> Mapping[str, Any]:
-        """Return all state."""
+    def export_state() -> Iterator[Mapping[str, Any]]:
+        """Yield all state, in parts for one turn of the reactor each; a part is as things are when it is yielded.
+
+        What keeps requests from credentials is in the first.
+        """
 
     def import_state(saved: Mapping[str, Any]) -> None:
-        """Restore *saved*. *changed* is called with deletions for the keys that make no sense."""
+        """Restore *saved*, a part of all. *changed* is called with deletions for the keys that make no sense."""
 
     def merge(changes: Mapping[str, Any]) -> None:
         """Apply the changes of another daemon, without calling *changed*."""

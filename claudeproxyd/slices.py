@@ -6,10 +6,16 @@ such work asks before each piece whether the slice is over, and if it is goes on
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import TypeVar
+
+T = TypeVar("T")
 
 SLICE = 0.01
 """Seconds of work in one turn of the reactor."""
+KEYS_AT_ONCE = 500
+"""Keys of state that are made, merged or told in one turn: some milliseconds."""
 
 
 class Slice:
@@ -38,3 +44,10 @@ class Slice:
             work()
         finally:
             self._left -= self._seconds() - began
+
+
+def batches(items: Iterable[T], size: int = KEYS_AT_ONCE) -> Iterator[list[T]]:
+    """Yield *items* by *size*, for one turn of the reactor each."""
+    left = iter(items)
+    while batch := list(islice(left, size)):
+        yield batch

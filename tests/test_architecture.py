@@ -40,6 +40,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("messages",),
     ("translate",),
     ("config", "observe", "descriptors", "hangups", "memory", "sockets", "threads"),
+    ("turnstile",),
     ("accounts", "log_files", "routing", "upstream", "pool"),
     ("dispatch", "secrets", "pool.service"),
     ("catalog", "checkup", "executors", "plugin_loader", "reporting", "store"),

@@ -131,6 +131,23 @@ class Pages(ConfigTestCase):
         self.assertEqual({server for server, _ in known}, SERVERS.keys() - {"google"})
         self.assertEqual([pair for pair in sorted(known) if pair[0] != pair[1]], [])
 
+    def test_numbers(self) -> None:
+        """Of each number of the configuration it is said what runs it at its limit, or why it holds nobody up."""
+        tests = "".join(path.read_text("utf-8") for path in (ROOT / "tests/integration").glob("test_stalls*.py"))
+        numbers = set()
+        for section in prose(ROOT / "docs/configuration.md").split("\n###")[1:]:
+            heading = section.partition("\n")[0].strip("# `")
+            rows = re.findall(r"^\| `(\w+)`.*? \| (.*?) \|", section, re.MULTILINE)
+            numbers |= {(heading, name) for name, kind in rows if re.search(r"\b(integer|numbers?)\b", kind)}
+        said = Counter[tuple[str, str]]()
+        page = prose(ROOT / "docs/decisions/0028-what-one-input-may-cost.md")
+        for section, names, how in re.findall(r"^\| (.+?) \| (`\w+`(?:, `\w+`)*) \| (.+) \|$", page, re.MULTILINE):
+            said.update((section.strip("`"), name) for name in re.findall(r"\w+", names))
+            for test in re.findall(r"`(test_\w+)`", how):
+                self.assertIn(f"async def {test}(", tests)
+        self.assertGreater(len(numbers), 50)
+        self.assertEqual(said, Counter(numbers))
+
     def test_access_list(self) -> None:
         """A Redis that grants what the page says has no command that the daemon is refused, and no other."""
         store = ROOT / "claudeproxyd/store"

@@ -38,6 +38,7 @@ from claudeproxyd.upstream.parser import End, Head
 from tests.config.support import MAKERS
 from tests.framing.event_messages import chunk
 from tests.pool.support import PoolTestCase
+from tests.store.support import exported
 from tests.upstream.fakes import Net
 from tests.upstream.test_parser import parse, plain
 
@@ -280,7 +281,7 @@ class Files(PoolTestCase):
         """State that makes no sense is passed over, and so is that of which a value was changed."""
         pool = self.pool("ab")
         pool.import_state(made)
-        saved = dict(pool.export_state())
+        saved = exported(pool)
         for key in saved:
             saved[key] = data.draw(JSON)
         self.pool("ab").import_state(saved)

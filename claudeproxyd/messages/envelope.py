@@ -9,7 +9,7 @@ import msgspec
 
 from claudeproxyd.errors import ClaudeError
 from claudeproxyd.messages.loose import without_halves
-from claudeproxyd.messages.members import key_span, outside, span, spans
+from claudeproxyd.messages.members import between, key_span, outside, span
 
 #: ``"model"`` with at least one letter written as an escape: a legal key, and one that a search for ``"model"`` misses.
 _ESCAPED_MODEL = re.compile(
@@ -136,7 +136,7 @@ def read_envelope(body: bytes, *, count_tokens: bool = False) -> Envelope:
     if bytes(memoryview(members.messages)[:1]) != b"[":
         raise ClaudeError(400, "messages: Input should be a valid list")
     if len(body) > _LARGE_BYTES:
-        _bound_parts(members, body)
+        _bound_parts(members, read)
     if members.max_tokens is msgspec.UNSET and not count_tokens:
         raise ClaudeError(400, "max_tokens: Field required")
     keys = read if len(body) <= _SMALL_BYTES else outside(_large(members), read)
@@ -152,13 +152,15 @@ def _large(members: _Members) -> list[msgspec.Raw]:
 
 def _bound_parts(members: _Members, body: bytes) -> None:
     """Refuse what has far too many members or messages. They are counted by what each must have: a key and a colon, a
-    role (which may be hidden by an escape: such messages are refused by the API)."""
-    known = _large(members)
-    if len(body) - sum(len(memoryview(raw)) for raw in known) > _LARGE_BYTES:
-        places = spans(known, body)
-        colons, quotes = (body.count(sign) - sum(body.count(sign, *place) for place in places) for sign in (b":", b'"'))
-        if min(colons, quotes // 2) > _MAX_MEMBERS:
-            raise ClaudeError(400, f"The request body has more than {_MAX_MEMBERS:,} members beside its messages")
+    role (which may be hidden by an escape: such messages are refused by the API). Nobody counts on beyond the limit."""
+    colons = quotes = 0
+    for start, end in between(_large(members), body):
+        for at in range(start, end, _LARGE_BYTES):
+            piece = at, min(at + _LARGE_BYTES, end)
+            colons += body.count(b":", *piece)
+            quotes += body.count(b'"', *piece)
+            if min(colons, quotes // 2) > _MAX_MEMBERS:
+                raise ClaudeError(400, f"The request body has more than {_MAX_MEMBERS:,} members beside its messages")
     if body.count(b'"role"') > _MAX_MESSAGES:
         raise ClaudeError(400, f"messages: there is a limit of {_MAX_MESSAGES:,} messages")
 

@@ -50,15 +50,20 @@ def spans(values: Iterable[msgspec.Raw], body: bytes) -> list[tuple[int, int]]:
     return places
 
 
-def outside(values: Iterable[msgspec.Raw], body: bytes) -> bytes:
-    """Return the body without these decoded members' values: what is found in the rest is in none of them."""
-    kept = []
+def between(values: Iterable[msgspec.Raw], body: bytes) -> list[tuple[int, int]]:
+    """Return where the body is in none of these decoded members' values."""
+    places = []
     at = 0
     for start, end in sorted(spans(values, body)):
-        kept.append(body[at:start])
+        places.append((at, start))
         at = end
-    kept.append(body[at:])
-    return b"".join(kept)
+    places.append((at, len(body)))
+    return places
+
+
+def outside(values: Iterable[msgspec.Raw], body: bytes) -> bytes:
+    """Return the body without these decoded members' values: what is found in the rest is in none of them."""
+    return b"".join([body[start:end] for start, end in between(values, body)])
 
 
 def key_span(body: bytes, value_start: int) -> tuple[int, int]:

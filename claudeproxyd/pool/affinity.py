@@ -42,6 +42,10 @@ class SessionAffinities(Generic[C]):
         """Yield all entries, the least recently used first."""
         return iter(self._entries.items())
 
+    def is_current(self, session: str, model: str, affinity: Affinity[C]) -> bool:
+        """Return whether that is what there is of *session* for *model*."""
+        return self._entries.get((session, model)) is affinity
+
     def find(self, session: str, model: str, now: float) -> Affinity[C] | None:
         """Return the affinity of *session* for *model*, or None."""
         affinity = self._entries.get((session, model))

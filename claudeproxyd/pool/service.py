@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from functools import partial
 from random import Random
 from typing import TYPE_CHECKING
@@ -534,8 +534,8 @@ class CredentialPool(Service):
             value = None if affinity is None else state.save_affinity(affinity, self._ahead())
             self._save(state.affinity_key(session, model), value)
 
-    def export_state(self) -> Mapping[str, object]:
-        """Return all that outlives the daemon: cooldowns, affinities, disabled credentials. See :mod:`.state`."""
+    def export_state(self) -> Iterator[Mapping[str, object]]:
+        """Yield all that outlives the daemon: cooldowns, affinities, disabled credentials. See :mod:`.state`."""
         return state.export(self._messages, self._counts, self._affinities, self._ahead())
 
     def import_state(self, saved: Mapping[str, object]) -> None:

@@ -15,7 +15,7 @@ Among changes, None stands for a value that is gone.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated
 
 import msgspec
@@ -24,6 +24,7 @@ from claudeproxyd.outcomes.types import Kind
 from claudeproxyd.pool.affinity import Affinity, SessionAffinities
 from claudeproxyd.pool.candidates import Candidates
 from claudeproxyd.pool.scopes import CooldownScope, PooledCredential, ScopeCooldown
+from claudeproxyd.slices import batches
 
 #: Seconds for which a cooldown is restored at most, whatever a store says.
 MAX_RESTORED_SECONDS = 86_400.0
@@ -96,8 +97,8 @@ def save_affinity(affinity: Affinity[PooledCredential], ahead: float) -> Mapping
 
 def export(
     messages: Candidates, count_tokens: Candidates, affinities: SessionAffinities[PooledCredential], ahead: float
-) -> dict[str, object]:
-    """Return the whole state. *ahead*: wall clock less reactor's clock."""
+) -> Iterator[dict[str, object]]:
+    """Yield the whole state, in parts for one turn each, affinities last. *ahead*: wall clock less reactor's clock."""
     saved: dict[str, object] = {}
     for candidates in (messages, count_tokens):
         for cooldown in candidates.cooldowns():
@@ -106,10 +107,13 @@ def export(
                 saved[scope_key(cooldown.scope)] = value
     for provider in messages.providers.values():
         saved.update((key("disabled", *pooled.key), True) for pooled in provider.credentials if pooled.switched_off)
-    for (session, model), affinity in affinities:
-        if messages.knows(model):
-            saved[affinity_key(session, model)] = save_affinity(affinity, ahead)
-    return saved
+    yield saved
+    for batch in batches(list(affinities)):
+        yield {
+            affinity_key(session, model): save_affinity(affinity, ahead)
+            for (session, model), affinity in batch
+            if messages.knows(model) and affinities.is_current(session, model, affinity)
+        }
 
 
 def restore(

@@ -12,7 +12,7 @@ reads the state and not the configuration learns nothing, and another first toke
 from __future__ import annotations
 
 from base64 import urlsafe_b64encode
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import msgspec
 from cryptography.fernet import Fernet, InvalidToken
@@ -127,9 +127,9 @@ class Grants:
             if not each.called:
                 each.callback(None)
 
-    def export_state(self) -> Mapping[str, object]:
+    def export_state(self) -> Iterator[Mapping[str, object]]:
         """See :class:`~claudeproxyd.interfaces.IPersistent`."""
-        return {_key(name): msgspec.structs.asdict(entry) for name, entry in self._kept.items()}
+        yield {_key(name): msgspec.structs.asdict(entry) for name, entry in self._kept.items()}
 
     def import_state(self, saved: Mapping[str, object]) -> None:
         """See :class:`~claudeproxyd.interfaces.IPersistent`.

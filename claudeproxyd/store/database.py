@@ -38,6 +38,10 @@ PRAGMA application_id = {APPLICATION};
 PRAGMA user_version = {VERSION};
 COMMIT;
 """
+_ALL = (
+    "SELECT key, value FROM state WHERE stale_at > ?"
+    """ ORDER BY key LIKE '["affinity",%' OR key LIKE '["signature",%', stale_at"""
+)
 _PUT = (
     "INSERT INTO state VALUES (?, ?, ?)"
     " ON CONFLICT (key) DO UPDATE SET value = excluded.value, stale_at = excluded.stale_at"
@@ -70,14 +74,12 @@ class Database:
         """The file that was set aside last, and why; emptied by whoever logs it."""
 
     def read(self) -> dict[str, object]:
-        """Return everything that is not stale.
+        """Return everything that is not stale; first what keeps requests from credentials, then the longest unused.
 
         Raises :class:`Locked`, :class:`Foreign`, or OSError or sqlite3.Error where no file can be.
         """
         rows: list[tuple[str, bytes]] = self._with_recovery(
-            lambda connection: connection.execute(
-                "SELECT key, value FROM state WHERE stale_at > ?", (self._wall_clock(),)
-            ).fetchall()
+            lambda connection: connection.execute(_ALL, (self._wall_clock(),)).fetchall()
         )
         saved = {}
         for key, value in rows:

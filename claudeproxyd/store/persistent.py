@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from zope.interface import implementer
 
@@ -17,14 +17,14 @@ class PersistentState:
     """Several parts as one."""
 
     def __init__(self, parts: Mapping[str, IPersistent], changed: Callable[[Mapping[str, object]], None]) -> None:
-        """*parts* by the first words of their keys. *changed* is what they were given too."""
+        """*parts* by the first words of their keys, the pool first. *changed* is what they were given too."""
         self._parts = parts
         self._changed = changed
 
-    def export_state(self) -> Mapping[str, object]:
+    def export_state(self) -> Iterator[Mapping[str, object]]:
         """See :class:`~claudeproxyd.interfaces.IPersistent`."""
-        parts = dict.fromkeys(self._parts.values())
-        return {key: value for part in parts for key, value in part.export_state().items()}
+        for part in dict.fromkeys(self._parts.values()):
+            yield from part.export_state()
 
     def import_state(self, saved: Mapping[str, object]) -> None:
         """See :class:`~claudeproxyd.interfaces.IPersistent`. A key that is nobody's makes no sense."""

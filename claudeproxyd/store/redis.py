@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -34,6 +34,7 @@ from zope.interface import implementer
 from claudeproxyd.interfaces import IStateStore
 from claudeproxyd.pool.state import MAX_RESTORED_SECONDS, stale_at
 from claudeproxyd.store.redis_link import RedisLink
+from claudeproxyd.store.turns import by_turns
 from claudeproxyd.store.write_behind import WriteBehind
 
 if TYPE_CHECKING:
@@ -78,10 +79,10 @@ class RedisStore:
         endpoint: IStreamClientEndpoint,
         place: InRedis,
         merge: Callable[[Mapping[str, object]], None],
-        export: Callable[[], Mapping[str, object]],
+        export: Callable[[], Iterator[Mapping[str, object]]],
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
-        """*merge* takes other daemons' changes; *export* returns all of this daemon's state."""
+        """*merge* takes other daemons' changes; *export* yields all of this daemon's state."""
         self._clock = clock
         self._place = place
         self._merge = merge
@@ -94,6 +95,8 @@ class RedisStore:
         """The last change of each key that does not expire by itself."""
         self._loading: Deferred[Mapping[str, object]] | None = None
         self._timer: IDelayedCall | None = None
+        self._on_its_way = False
+        """A batch, of which Redis has said nothing yet: a link that is lost fails no more than that in one turn."""
         self._link = RedisLink(
             clock,
             endpoint,
@@ -137,13 +140,12 @@ class RedisStore:
     async def _catch_up(self, connection: RedisConnection) -> None:
         await connection.command("SUBSCRIBE", self._channel)
         there = await self._read(connection)
-        self._waiting.put_back(
-            {
-                key: (self._last.get(key, (0.0, None))[0], value)
-                for key, value in self._export().items()
-                if stale_at(value) > there.get(key, 0.0) + 1.0
-            }
-        )
+        lacking: dict[str, Stamped] = {}
+        async for part in by_turns(self._clock, self._export()):
+            for key, value in part.items():
+                if stale_at(value) > there.get(key, 0.0) + 1.0:
+                    lacking[key] = (self._last.get(key, (0.0, None))[0], value)
+        self._waiting.put_back(lacking)
 
     def _caught_up(self, connection: RedisConnection) -> None:
         self._flush()
@@ -184,10 +186,8 @@ class RedisStore:
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
         self._timer = None
-        if self._link.connection is not None and self._waiting:
+        if self._link.connection is not None and self._waiting and not self._on_its_way:
             self._send(self._link.connection)
-            if self._waiting:
-                self._flush_soon()
 
     def _send(self, connection: RedisConnection) -> None:
         """Write and publish one batch. Changes that may not have arrived wait again."""
@@ -209,8 +209,16 @@ class RedisStore:
             stored = connection.command("SET", self._place.prefix + key, _encode(change), "PX", ttl)
             stored.addErrback(self._not_written)
         if published:
-            message = _encode((self._name, published))
-            connection.command("PUBLISH", self._channel, message).addErrback(self._not_published, taken)
+            self._on_its_way = True
+            told = connection.command("PUBLISH", self._channel, _encode((self._name, published)))
+            told.addErrback(self._not_published, taken).addBoth(self._arrived, connection)
+        elif self._waiting:
+            self._flush_soon()
+
+    def _arrived(self, _: object, connection: RedisConnection) -> None:
+        self._on_its_way = False
+        if self._waiting and connection.open:
+            self._flush_soon()
 
     def _not_written(self, failure: Failure) -> None:
         if failure.check(hiredis.ReplyError):

@@ -9,6 +9,9 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
+from claudeproxyd.slices import batches
+from claudeproxyd.store.turns import by_turns
+
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
     from twisted.python.failure import Failure
@@ -43,18 +46,32 @@ class StateService(Service):
         self.settled = False
         """The state is loaded, or not waited for any more: the daemon may say that it is ready."""
         self._timeout: IDelayedCall | None = None
+        self._to_restore: dict[str, object] = {}
+        """What is loaded, and not in force yet."""
 
     def startService(self) -> None:
         """Begin to load. State that comes late is restored all the same."""
         super().startService()
-        self._changes.open(self._store.save)
+        self._changes.open(self._save_meanwhile)
         self._timeout = self._clock.callLater(STORE_TIMEOUT, self._go_on, f"not within {STORE_TIMEOUT:g} s")
-        self._store.load().addCallback(self._loaded).addErrback(self._failed)
+        restored = self._store.load().addCallback(lambda saved: Deferred.fromCoroutine(self._loaded(saved)))
+        restored.addErrback(self._failed)
 
-    def _loaded(self, saved: Mapping[str, object]) -> None:
+    async def _loaded(self, saved: Mapping[str, object]) -> None:
+        left = self._to_restore = dict(saved)
+        async for keys in by_turns(self._clock, batches(saved)):
+            if not self.running:
+                return
+            self._state.import_state({key: left.pop(key) for key in keys if key in left})
         if self.running:
-            self._state.import_state(saved)
+            self._changes.open(self._store.save)
             self._go_on("")
+
+    def _save_meanwhile(self, changes: Mapping[str, object]) -> None:
+        """Save what is newer than what was saved before, which counts no more."""
+        for key in changes:
+            self._to_restore.pop(key, None)
+        self._store.save(changes)
 
     def _failed(self, failure: Failure) -> None:
         if self.running:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
@@ -12,6 +12,7 @@ from zope.interface import implementer
 
 from claudeproxyd.interfaces import IStateStore
 from claudeproxyd.store.database import Database
+from claudeproxyd.store.turns import by_turns
 from claudeproxyd.store.write_behind import MAX_PENDING_KEYS, WriteBehind
 
 if TYPE_CHECKING:
@@ -36,9 +37,9 @@ class SQLiteStore:
         database: Database,
         clock: IReactorTime,
         in_thread: Callable[[Callable[[], object]], Deferred[Any]],
-        export: Callable[[], Mapping[str, object]] = dict,
+        export: Callable[[], Iterator[Mapping[str, object]]] = lambda: iter(()),
     ) -> None:
-        """*in_thread* runs a function in a thread; *export* returns all state, for a file that is written anew."""
+        """*in_thread* runs a function in a thread; *export* yields all state, for a file that is written anew."""
         self._database = database
         self._clock = clock
         self._in_thread = in_thread
@@ -48,6 +49,8 @@ class SQLiteStore:
         self._busy = False
         self._failing = False
         self._closed: Deferred[None] | None = None
+        self._anew: Deferred[None] | None = None
+        """All state is being written, a batch after the other."""
 
     def register(self, metrics: Registry) -> None:
         """Add the metrics of the writing."""
@@ -71,6 +74,9 @@ class SQLiteStore:
 
     def close(self) -> Deferred[None]:
         """See the interface."""
+        if self._anew is not None:
+            self._anew.cancel()
+            self._save_all()
         self._closed = Deferred()
         self._flush()
         return self._closed
@@ -119,11 +125,32 @@ class SQLiteStore:
         if self._database.aside:
             self._log.warn("the state file could not be used, and was set aside as {aside}", aside=self._database.aside)
             self._database.aside = ""
-            self.save(self._export())
+            self._write_anew()
         if self._closed is not None:
             self._flush()
         elif self._waiting:
             self._flush_soon()
+
+    def _write_anew(self) -> None:
+        if self._closed is not None:
+            self._save_all()
+            return
+
+        async def by_parts() -> None:
+            async for part in by_turns(self._clock, self._export()):
+                self.save(part)
+
+        def saved(_: object) -> None:
+            self._anew = None
+
+        if self._anew is not None:
+            self._anew.cancel()
+        self._anew = Deferred.fromCoroutine(by_parts())
+        self._anew.addBoth(saved)
+
+    def _save_all(self) -> None:
+        for part in self._export():
+            self.save(part)
 
     def _closed_in_thread(self, result: object) -> None:
         assert self._closed is not None

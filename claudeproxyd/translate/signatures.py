@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Annotated, Literal
 
 import msgspec
 from zope.interface import implementer
 
 from claudeproxyd.interfaces import IPersistent
+from claudeproxyd.slices import batches
 from claudeproxyd.translate.conversation import Text, ToolResult, ToolUse, Turn
 
 #: How many are kept, and how many bytes of keys and signatures; the longest unused go first. One has some KB.
@@ -152,9 +153,11 @@ class Signatures:
 
     # -- state
 
-    def export_state(self) -> dict[str, object]:
-        """Return all signatures as state."""
-        return {_name(key): _value(kept.signature, kept.used) for key, kept in self._kept.items()}
+    def export_state(self) -> Iterator[Mapping[str, object]]:
+        """See :class:`~claudeproxyd.interfaces.IPersistent`."""
+        for batch in batches(list(self._kept.items())):
+            current = [(key, kept) for key, kept in batch if self._kept.get(key) is kept]
+            yield {_name(key): _value(kept.signature, kept.used) for key, kept in current}
 
     def import_state(self, saved: Mapping[str, object]) -> None:
         """Merge what :meth:`export_state` or *changed* gave. Malformed and expired entries are deleted."""

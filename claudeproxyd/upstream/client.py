@@ -20,7 +20,9 @@ from twisted.internet.protocol import Factory
 
 from claudeproxyd.descriptors import are_out, is_lack
 from claudeproxyd.sockets import Outbox
+from claudeproxyd.turnstile import Turnstile
 from claudeproxyd.upstream.connection import Connection
+from claudeproxyd.upstream.deadline import Deadline
 from claudeproxyd.upstream.errors import ConnectFailed, ConnectTimedOut, Lacking, NameNotFound, TLSFailed, UpstreamError
 from claudeproxyd.upstream.pending import PendingRequest
 from claudeproxyd.upstream.proxy import TunnelEndpoint, proxy_for
@@ -30,7 +32,7 @@ from claudeproxyd.upstream.tls import TLSSettings, connection_creator
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime, IStreamClientEndpoint
+    from twisted.internet.interfaces import IAddress, IReactorTime, IStreamClientEndpoint
     from twisted.python.failure import Failure
 
 __all__ = ["Origin", "Response", "TLSSettings"]
@@ -72,6 +74,8 @@ class Origin:
         self.clock: IReactorTime = reactor
         self.outbox = Outbox(reactor)
         """Sends what its connections write."""
+        self.late = Turnstile(reactor)
+        """Of its connections' deadlines."""
         self.base_path = parts.path.rstrip("/").encode("ascii")
         """The path part of the base URL, which callers put in front of their targets."""
         self._secure = parts.scheme == "https"
@@ -228,10 +232,11 @@ class Origin:
             )
 
         def leave() -> None:
-            timer.cancel()
+            deadline.stop()
             self._waiting.remove(request)
 
-        timer = self.clock.callLater(self._connect_timeout, late)
+        deadline = Deadline(self.clock, late, self.late)
+        deadline.set(self._connect_timeout)
         request.cancel = leave
         self._waiting.append(request)
 
@@ -260,20 +265,20 @@ class Origin:
         if self._secure:
             made.addCallback(Connection.secured)
         request.cancel = made.cancel
-        timer = self.clock.callLater(self._connect_timeout, late)
+        deadline = Deadline(self.clock, late, self.late)
+        deadline.set(self._connect_timeout)
         made.addCallbacks(
-            self._connected, self._not_connected, callbackArgs=(request, timer), errbackArgs=(request, timer)
+            self._connected, self._not_connected, callbackArgs=(request, deadline), errbackArgs=(request, deadline)
         )
 
-    def _connected(self, connection: Connection, request: PendingRequest, timer: IDelayedCall) -> None:
-        timer.cancel()
+    def _connected(self, connection: Connection, request: PendingRequest, deadline: Deadline) -> None:
+        deadline.stop()
         self._connecting -= 1
         self._live.add(connection)
         connection.send(request)
 
-    def _not_connected(self, reason: Failure, request: PendingRequest, timer: IDelayedCall) -> None:
-        if timer.active():
-            timer.cancel()
+    def _not_connected(self, reason: Failure, request: PendingRequest, deadline: Deadline) -> None:
+        deadline.stop()
         self._connecting -= 1
         request.fail(self._as_upstream_error(reason.value))
         self._release_slot()

@@ -84,7 +84,7 @@ class Connection(Protocol):
         self._upload: Upload | None = None
         self._idle_timeout = inf
         """Seconds of silence within a body."""
-        self._deadline = Deadline(origin.clock, self._time_out)
+        self._deadline = Deadline(origin.clock, self._time_out, origin.late)
 
     # -- the life of the socket
 

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
 
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
+    from claudeproxyd.turnstile import Turnstile
+
 #: Seconds that the timer sleeps at most.  Never much more than a kept connection's own wait: to move a timer forward
 #: takes the reactor a search through all of its timers, and that would come with each request that ends.
 MAX_TIMER_DELAY = 30.0
@@ -18,14 +20,17 @@ MAX_TIMER_DELAY = 30.0
 class Deadline:
     """Calls *expired* once the deadline has passed, and leaves its one timer alone when the deadline moves back.
 
-    The timer may fire too early, and then looks at the deadline again, but never too late.
+    The timer may fire too early, and then looks at the deadline again, but never too late. Where many pass at one
+    moment, of an upstream that hangs, they are acted on in slices.
     """
 
-    __slots__ = ("_at", "_clock", "_expired", "_timer", "_timer_at")
+    __slots__ = ("_at", "_clock", "_expired", "_timer", "_timer_at", "_turnstile")
 
-    def __init__(self, clock: IReactorTime, expired: Callable[[], object]) -> None:
+    def __init__(self, clock: IReactorTime, expired: Callable[[], object], turnstile: Turnstile) -> None:
+        """*turnstile* is shared by those that may pass together."""
         self._clock = clock
         self._expired: Callable[[], object] | None = expired
+        self._turnstile = turnstile
         self._at = inf
         self._timer: IDelayedCall | None = None
         self._timer_at = inf
@@ -44,9 +49,19 @@ class Deadline:
         """Cancel the timer and let go of *expired*, which holds whoever holds this; it cannot be set again."""
         self._at = inf
         self._expired = None
+        self._turnstile.leave(self)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def enter(self) -> None:
+        """Act on it, unless it has moved since its timer fired. Called by the turnstile."""
+        left = self._at - self._clock.seconds()
+        if left <= 0:
+            assert self._expired is not None
+            self._expired()
+        elif left < inf:
+            self._arm(left)
 
     def _arm(self, seconds: float) -> None:
         seconds = min(seconds, MAX_TIMER_DELAY)
@@ -59,9 +74,5 @@ class Deadline:
     def _look(self) -> None:
         self._timer = None
         self._timer_at = inf
-        left = self._at - self._clock.seconds()
-        if left <= 0:
-            assert self._expired is not None
-            self._expired()
-        elif left < inf:
-            self._arm(left)
+        if self._at < inf:
+            self._turnstile.admit(self)

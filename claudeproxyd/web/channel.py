@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from twisted.web.resource import Resource
 
     from claudeproxyd.sockets import Outbox
+    from claudeproxyd.turnstile import Turnstile
     from claudeproxyd.web.gateway import Gateway
-    from claudeproxyd.web.turnstile import Turnstile
 
 #: Bytes of a request line and its headers together.
 MAX_HEAD_BYTES = 65_536

@@ -11,12 +11,13 @@ from twisted.web.resource import Resource
 from zope.interface import implementer
 
 from claudeproxyd.remembered import Remembered
-from claudeproxyd.sockets import Outbox
+from claudeproxyd.slices import Slice
+from claudeproxyd.sockets import NEXT_TURN, Outbox
+from claudeproxyd.turnstile import Turnstile
 from claudeproxyd.web.channel import KEEP_ALIVE_TIMEOUT, GatewayChannel
 from claudeproxyd.web.ingress import authorize
 from claudeproxyd.web.record import record
 from claudeproxyd.web.root import Endpoint, endpoint_at
-from claudeproxyd.web.turnstile import Turnstile
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
@@ -54,6 +55,9 @@ class GatewaySite(Factory):
         self.channels: set[GatewayChannel] = set()
         """All open connections."""
         self._sweeping: IDelayedCall | None = None
+        self._late: list[GatewayChannel] = []
+        """What the last look has found, and was not dealt with."""
+        self._slice = Slice(clock.seconds)
         self._drained: list[Deferred[None]] = []
 
     # -- Factory
@@ -103,10 +107,18 @@ class GatewaySite(Factory):
             drained.callback(None)
 
     def _sweep(self) -> None:
+        """Have those act whose deadlines have passed, in slices: thousands may have come at once, and said nothing."""
         self._sweeping = self.clock.callLater(SWEEP_INTERVAL, self._sweep)
         now = self.clock.seconds()
-        for channel in [each for each in self.channels if each.deadline <= now]:
-            channel.expired()
+        if not self._late:
+            self._late = [each for each in self.channels if each.deadline <= now]
+        self._slice.renew()
+        while self._late and not self._slice.over:
+            channel = self._late.pop()
+            if channel in self.channels and channel.deadline <= now:
+                self._slice.run(channel.expired)
+        if self._late and self._sweeping is not None:
+            self._sweeping.reset(NEXT_TURN)
 
     # -- the end
 

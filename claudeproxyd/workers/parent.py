@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING, Any, cast
 
 from twisted.internet.defer import Deferred, DeferredList
 
-from claudeproxyd.daemon import Daemon
+from claudeproxyd.daemon import FORGET_EVERY, Daemon
 from claudeproxyd.observe.metrics import Metrics
 from claudeproxyd.observe.output import Output
 from claudeproxyd.store.opening import store_for
@@ -186,6 +186,7 @@ class ParentDaemon(Daemon):
         super().startService()
         self._every(FIGURES_EVERY, lambda: self.gather("counters"))
         self._every(HANG_LOOK_EVERY, self.workers.look)
+        self._every(FORGET_EVERY, lambda: Deferred.fromCoroutine(self._permits.forget_idle()))
 
     async def _hand_on(self) -> None:
         workers = self.workers.living
@@ -254,6 +255,7 @@ class ParentDaemon(Daemon):
     def _handlers(self) -> dict[str, Handler]:
         return {
             "changes": self._shared_state.changed_by,
+            "state": lambda channel, body: self._shared_state.tell_all(self._reactor, channel),
             "counters": self._told,
             "bye": lambda channel, body: None,
             "want": lambda channel, body: self._permits.wanted(self._slot_of(channel), *keyed(body)),
@@ -309,7 +311,7 @@ class ParentDaemon(Daemon):
                 files=loaded.files,
                 sockets=sockets,
                 own_hop=self.own_hop,
-                state=dict(self._shared_state.export_state()),
+                state=dict(next(self._shared_state.export_state())),
                 held=dict(self._permits.held_by(slot)),
             )
         )

@@ -6,6 +6,9 @@ Where all are in use, those asked give up what comes back and they do not need; 
 whoever waits holds nothing, or less by two. A permit is given up before it is given away, so that there are never more
 than the limit. What a worker held when it died is free.
 
+Clients make up names, so their limits are forgotten: where no worker has any in use, each gives up what it holds, and
+goes by its share again once all have. Who needs one meanwhile asks for it, and gets what is free.
+
 Keys are ``("credential", provider, name)``, ``("provider", name, "")`` and ``("client", name, "")``.
 """
 
@@ -29,8 +32,8 @@ if TYPE_CHECKING:
 Key = tuple[str, str, str]
 CREDENTIAL, PROVIDER, CLIENT = "credential", "provider", "client"
 #: How permits are asked back: those that are not in use now; or else later, when nobody there needs them; or else the
-#: next that comes back, whoever needs it.
-NOW, SPARE, DUE = "now", "spare", "due"
+#: next that comes back, whoever needs it; or all, where none is in use.
+NOW, SPARE, DUE, ALL = "now", "spare", "due", "all"
 
 
 @dataclass
@@ -38,8 +41,10 @@ class _Limit:
     """One that somebody was short of."""
 
     whole: int
-    held: dict[int, int]
-    """By slot."""
+    count: int
+    """Of workers."""
+    told: dict[int, int] = field(default_factory=dict)
+    """What those hold, by slot, that have asked or were asked. The others know of nothing but their shares."""
     wanting: list[int] = field(default_factory=list)
     """Slots that wait for one, the first first."""
     lock: DeferredLock = field(default_factory=DeferredLock)
@@ -52,12 +57,26 @@ class _Limit:
     @property
     def free(self) -> int:
         """What nobody holds; below 0 after the limit was lowered."""
-        return self.whole - sum(self.held.values())
+        return self.whole - sum(map(self.held, range(self.count)))
+
+    @property
+    def is_idle(self) -> bool:
+        """Nobody holds one, and nobody is about to."""
+        return not (any(map(self.held, range(self.count))) or self.lock.locked)
+
+    def held(self, slot: int) -> int:
+        """Return how many a worker holds."""
+        held = self.told.get(slot)
+        return share(self.whole, self.count, slot) if held is None else held
+
+    def add(self, slot: int, number: int) -> None:
+        """Have a worker hold so many more, or less; 0: it asks or is asked, and its share is what it has now."""
+        self.told[slot] = self.held(slot) + number
 
     def is_due(self, slot: int) -> bool:
         """Whether *slot* is to give one up that it could use itself: somebody waits who has far less, or nothing."""
-        has = self.held[slot]
-        fewest = min((self.held[other] for other in self.wanting if other != slot), default=has)
+        has = self.held(slot)
+        fewest = min((self.held(other) for other in self.wanting if other != slot), default=has)
         return self.free < 0 or has > fewest + 1 or (has > 0 and not fewest)
 
 
@@ -74,13 +93,13 @@ class PermitBook:
 
     def held_by(self, slot: int) -> Mapping[Key, int]:
         """Return what a worker that begins holds, where that is not its share."""
-        return {key: limit.held[slot] for key, limit in self._limits.items()}
+        return {key: limit.told[slot] for key, limit in self._limits.items() if slot in limit.told}
 
     def died(self, slot: int) -> None:
         """Take what a worker held that is gone."""
         self._deaths[slot] += 1
         for key, limit in self._limits.items():
-            limit.held[slot] = 0
+            limit.told[slot] = 0
             if slot in limit.wanting:
                 limit.wanting.remove(slot)
             self._settle(key, limit)
@@ -93,28 +112,40 @@ class PermitBook:
 
     def wanted(self, slot: int, key: Key, whole: int) -> None:
         """A worker waits for one."""
-        limit = self._limit(key, whole)
+        limit = self._limit(slot, key, whole)
         if slot not in limit.wanting:
             limit.wanting.append(slot)
         self._settle(key, limit)
 
     def borrowed(self, slot: int, key: Key, whole: int) -> Deferred[int]:
         """A worker needs one now. Return how many it got; it does not wait for any that are in use."""
-        limit, deaths = self._limit(key, whole), self._deaths[slot]
+        limit, deaths = self._limit(slot, key, whole), self._deaths[slot]
         return limit.lock.run(lambda: Deferred.fromCoroutine(self._borrow(slot, deaths, key, limit)))
 
     def yielded(self, slot: int, key: Key, number: int) -> None:
         """A worker has given up some that were in use when it was asked."""
         limit = self._limits[key]
-        limit.held[slot] -= number
+        limit.add(slot, -number)
         self._settle(key, limit)
 
-    def _limit(self, key: Key, whole: int) -> _Limit:
+    async def forget_idle(self) -> None:
+        """Forget those of clients that nobody uses. Called from time to time, not before it is through."""
+        for key, limit in [item for item in self._limits.items() if item[0][0] == CLIENT]:
+            for slot in self._channels():
+                await self._recall(slot, key, limit, ALL)
+            channels = self._channels()
+            if limit.is_idle and len(channels) == self._count:
+                del self._limits[key]
+                for channel in channels.values():
+                    channel.tell("forgotten", (key,))
+
+    def _limit(self, slot: int, key: Key, whole: int) -> _Limit:
+        """Return that of which a worker is short."""
         limit = self._limits.get(key)
         if limit is None:
-            held = {slot: share(whole, self._count, slot) for slot in range(self._count)}
-            limit = self._limits[key] = _Limit(whole, held)
+            limit = self._limits[key] = _Limit(whole, self._count)
         limit.whole = whole
+        limit.add(slot, 0)
         return limit
 
     async def _borrow(self, slot: int, deaths: int, key: Key, limit: _Limit) -> int:
@@ -125,11 +156,11 @@ class PermitBook:
             self._settle(key, limit)
             return 0
         number = max(limit.free, 0)
-        limit.held[slot] += number
+        limit.add(slot, number)
         return number
 
     def _by_wealth(self, limit: _Limit) -> Sequence[int]:
-        return sorted(self._channels(), key=lambda slot: limit.held[slot], reverse=True)
+        return sorted(self._channels(), key=limit.held, reverse=True)
 
     def _settle(self, key: Key, limit: _Limit) -> None:
         """Give what is free to those that wait, and ask the others where that is not enough."""
@@ -138,7 +169,7 @@ class PermitBook:
             number = max(limit.free // len(limit.wanting), 1)
             slot = limit.wanting.pop(0)
             if slot in channels:
-                limit.held[slot] += number
+                limit.add(slot, number)
                 channels[slot].tell("granted", (key, number))
         limit.again = True
         if (limit.wanting or limit.free < 0) and not limit.asking:
@@ -150,7 +181,7 @@ class PermitBook:
             limit.again = False
             for slot in self._by_wealth(limit):
                 wanted = limit.free < 0 or any(other != slot for other in limit.wanting)
-                if wanted and limit.held[slot] > 0:
+                if wanted and limit.held(slot) > 0:
                     given = await self._recall(slot, key, limit, DUE if limit.is_due(slot) else SPARE)
                     if given:
                         self._settle(key, limit)
@@ -161,12 +192,13 @@ class PermitBook:
         channel = self._channels().get(slot)
         if channel is None:
             return 0
+        limit.add(slot, 0)
         try:
             given = await channel.ask("recall", (key, limit.whole, how))
         except (ConnectionDone, Refused):  # it died, and what it held is free
             return 0
         assert isinstance(given, int)
-        limit.held[slot] -= given
+        limit.add(slot, -given)
         return given
 
 
@@ -203,19 +235,18 @@ class HeldPermits:
         """Return whether there is one more now."""
         if self.allowed(key, whole) >= whole:
             return False
-        self._held[key] = self.allowed(key, whole)
-        answer = self._channel.ask("borrow", (key, whole)).addCallback(self._borrowed, key)
+        had = self._held[key] = self.allowed(key, whole)
+        answer = self._channel.ask("borrow", (key, whole)).addCallback(self._borrowed, key, whole)
         try:
-            number = await shielded(answer)  # whoever needed it may leave, and what is lent is ours
+            await shielded(answer)  # whoever needed it may leave, and what is lent is ours
         except (ConnectionDone, Refused):
             return False
-        return bool(number)
+        return self.allowed(key, whole) > had
 
-    def _borrowed(self, number: object, key: Key) -> int:
+    def _borrowed(self, number: object, key: Key, whole: int) -> None:
         assert isinstance(number, int)
         if number:
-            self._set(key, self._held[key] + number)
-        return number
+            self._set(key, self.allowed(key, whole) + number)
 
     def granted(self, key: Key, number: int) -> None:
         """The parent gives some of which this worker was short."""
@@ -223,14 +254,23 @@ class HeldPermits:
         self._set(key, self._held[key] + number)
 
     def recall(self, key: Key, whole: int, how: str) -> int:
-        """Give up half of what is not in use, and return how many; where all are, see to it as *how* says."""
-        self._held[key] = self.allowed(key, whole)
-        number = self._spare(key)
+        """Give up half of what is not in use, and return how many; where all are, see to it as *how* says.
+
+        :data:`ALL`: give up everything, or nothing.
+        """
+        held = self._held[key] = self.allowed(key, whole)
+        all_or_none = 0 if self.in_use(key) else held
+        number = all_or_none if how == ALL else self._spare(key)
         if number:
-            self._set(key, self._held[key] - number)
-        elif how != NOW:
+            self._set(key, held - number)
+        elif how in (SPARE, DUE):
             self.recalled[key] = how
         return number
+
+    def forgotten(self, key: Key) -> None:
+        """Go by the share again: no worker holds any."""
+        self._held.pop(key, None)
+        self.recalled.pop(key, None)
 
     def came_back(self, keys: Iterable[Key], *, needed: bool) -> None:
         """Give up those of *keys* that were asked for; *needed*: none of ours had a chance to take them yet."""

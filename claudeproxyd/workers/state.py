@@ -9,13 +9,14 @@ that which ends later wins everywhere.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, cast
 
 from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
 
 from claudeproxyd.interfaces import IPersistent, IStateStore
+from claudeproxyd.store.turns import by_turns
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
@@ -35,7 +36,7 @@ class ParentStore:
     def __init__(
         self, clock: IReactorTime, channel: ControlChannel, there: Changes, merge: Callable[[Changes], None]
     ) -> None:
-        """*there* is what the parent had when the worker began; *merge* takes what comes later."""
+        """*there* is the first part of what the parent has; *merge* takes it, the rest, and what is told later."""
         self._clock = clock
         self._channel = channel
         self._there = there
@@ -46,9 +47,10 @@ class ParentStore:
         self._batch = 0
 
     def load(self) -> Deferred[Changes]:
-        """See the interface."""
-        there, self._there = self._there, {}
-        return succeed(there)
+        """See the interface. The parent tells all that it has as it does what changes meanwhile, and then answers."""
+        self._merge(self._there)
+        self._there = {}
+        return self._channel.ask("state").addCallback(lambda _: {})
 
     def save(self, changes: Changes) -> None:
         """See the interface."""
@@ -114,9 +116,18 @@ class SharedState:
         self._tell(changes, channel)
         channel.tell("acknowledged", batch)
 
+    def tell_all(self, clock: IReactorTime, channel: ControlChannel) -> Deferred[None]:
+        """Tell one worker all state, a batch in each turn of the reactor. Answers :meth:`ParentStore.load`."""
+
+        async def tell() -> None:
+            async for part in by_turns(clock, self._kept.export_state()):
+                channel.tell("changed", part)
+
+        return Deferred.fromCoroutine(tell())
+
     # -- IPersistent, as the store and its service see it
 
-    def export_state(self) -> Changes:
+    def export_state(self) -> Iterator[Mapping[str, object]]:
         """See the interface."""
         return self._kept.export_state()
 

@@ -55,6 +55,7 @@ class Greeting:
     own_hop: bytes
     """The daemon's name among those that a request goes through: the same for all."""
     state: Changes
+    """The first part of it: which credentials cool or are disabled, as the first request must know."""
     held: Mapping[Key, int]
     """Permits, where they are not this worker's share."""
 
@@ -150,6 +151,7 @@ class WorkerDaemon(Daemon):
             "acknowledged": lambda channel, batch: self._store.acknowledged(cast("int", batch)),
             "granted": lambda channel, body: self._permits.granted(*keyed(body)),
             "recall": lambda channel, body: self._permits.recall(*keyed(body)),
+            "forgotten": lambda channel, body: self._permits.forgotten(*keyed(body)),
             "metrics": lambda channel, body: in_batches(written(self.metrics)),
             "counters": lambda channel, body: in_batches(self._counters()),
             "keys": lambda channel, body: self._read_keys(),

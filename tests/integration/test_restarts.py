@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
+from functools import partial
 from pathlib import Path
 
 from pytest_twisted import ensureDeferred
@@ -10,6 +12,7 @@ from twisted.internet import reactor
 from tests.integration.support import answers, wire
 from tests.integration.support.daemon import provider
 from tests.integration.support.needs import needs
+from tests.integration.support.postgresql import Postgres, postgres_server
 from tests.integration.support.process import eventually
 from tests.integration.support.redis import Redis, redis_server
 from tests.integration.support.rolling import (
@@ -75,13 +78,20 @@ async def test_nobody_waits_for_an_old_stream(tmp_path: Path, upstream: Upstream
         await farm.stop()
 
 
-@needs(haproxy, redis_server)
+@needs(haproxy, redis_server, postgres_server)
 @ensureDeferred
 async def test_one_of_three_is_killed(tmp_path: Path) -> None:
-    """Of three daemons that share a Redis one is killed: what was on it is lost, and nothing else, also afterwards."""
-    redis = Redis()
+    """Of three daemons that share a Redis and a PostgreSQL one is killed: what was on it is lost, and nothing else.
+
+    What it had answered before is in its own folder, and in the ledger when it is back.
+    """
+    redis, postgres = Redis(), await Postgres.make()
     await redis.start()
-    farm = BehindHAProxy(tmp_path, 3, state=redis.url)
+
+    def accounts(port: int) -> str:
+        return f'{postgres.config}waiting = "{tmp_path / str(port)}"\n'
+
+    farm = BehindHAProxy(tmp_path, 3, redis.url, accounts)
     await farm.start()
     try:
         load = Load(farm.port)
@@ -95,8 +105,18 @@ async def test_one_of_three_is_killed(tmp_path: Path) -> None:
         await eventually("HAProxy has noticed", noticed)
         await load.until(300)
         tally = await load.stop()
+
+        async def entered(answered: Set[str]) -> bool:
+            return answered <= await postgres.entered()
+
+        assert len(set(tally.servers.values())) == 3
+        others = {answered for answered, server in tally.servers.items() if server != "one"}
+        await eventually("what the others have answered is in the ledger", partial(entered, others))
+        await farm.start_again()
+        await eventually("what any has answered is in the ledger", partial(entered, set(tally.servers)))
     finally:
         await farm.stop()
         await redis.stop()
+        await postgres.stop()
     assert [each for each in tally.lost if each.begun > killed or each.server not in ("one", "")] == []
     assert len(tally.lost) <= len(CLIENTS)

@@ -201,6 +201,7 @@ SMALLER: dict[str, Callable[[], bytes]] = {
     "escapes of 10 MB": lambda: filled('{"role":"user","content":"%s"}' % (r"\u00e9" * (BELOW // 6 - 100))),
     "900 sources by URL, texts": lambda: sources(900, block("x" * 72)),
     "900 sources by URL, blocks in blocks": lambda: sources(900, '{"content":[{"content":[{}]}]}'),
+    "members of 10 MB": lambda: filled(USER, "".join(f',"a{number}":{number}' for number in range(600_000))),
     "words that look like sources": lambda: sources(1, '{"text":[' + '"url",' * 1_500_000 + "1]}"),
 }
 

@@ -11,6 +11,7 @@ from claudeproxyd.config.schema import Pool as Settings
 from claudeproxyd.outcomes.types import OK
 from claudeproxyd.pool.service import CredentialPool
 from tests.pool.support import AUTH, QUOTA, QUOTA_HOUR, PoolTestCase, credential, name, request
+from tests.store.support import exported
 
 
 class LearningTests(PoolTestCase):
@@ -27,7 +28,7 @@ class LearningTests(PoolTestCase):
         one, other = self.two()
         self.take(one).release(QUOTA_HOUR)
         self.assertEqual(self.turns(other, 2), "bb")
-        self.assertEqual(one.export_state(), other.export_state())
+        self.assertEqual(exported(one), exported(other))
         self.assertEqual(self.told, [])
 
     def test_whoever_waits(self) -> None:
@@ -53,7 +54,7 @@ class LearningTests(PoolTestCase):
         self.clock.advance(2.0)
         for _ in range(2):
             self.take(one).release(OK)
-        self.assertEqual(other.export_state(), {})
+        self.assertEqual(exported(other), {})
         self.take(one).release(AUTH)
         one.clear(None, None, None)
         self.take(other)
@@ -65,7 +66,7 @@ class LearningTests(PoolTestCase):
         self.take(one).release(QUOTA_HOUR)
         before[0].release(OK)
         before[1].release(QUOTA)
-        self.assertEqual(other.export_state(), one.export_state())
+        self.assertEqual(exported(other), exported(one))
 
     def test_enabled(self) -> None:
         """Who is disabled at one is disabled at the other, and comes back with it."""
@@ -80,7 +81,7 @@ class LearningTests(PoolTestCase):
         one, other = self.two()
         self.take(one, session="s").release(OK)
         self.assertEqual(name(self.take(other, session="s")), "a")
-        older = dict(one.export_state())
+        older = exported(one)
         self.clock.advance(10.0)
         other.set_enabled("p", "a", False)
         self.take(other, session="s").release(OK)
@@ -93,9 +94,9 @@ class LearningTests(PoolTestCase):
         """What concerns credentials that only the other has is passed over, and not deleted."""
         one, other = self.pool(credential("z")), self.two()[1]
         self.take(one).release(AUTH)
-        other.merge(one.export_state())
-        other.merge(dict.fromkeys(one.export_state()))
-        self.assertEqual((other.export_state(), self.told), ({}, []))
+        other.merge(exported(one))
+        other.merge(dict.fromkeys(exported(one)))
+        self.assertEqual((exported(other), self.told), ({}, []))
 
     @given(st.dictionaries(st.text(), st.none() | st.text() | st.dictionaries(st.text(), st.floats())))
     def test_nonsense(self, said: dict[str, Any]) -> None:

@@ -44,6 +44,7 @@ from tests.pool.support import (
     credential,
     request,
 )
+from tests.store.support import exported
 
 ALL = {
     "a": credential("a", max_concurrency=2),
@@ -452,7 +453,7 @@ class PoolMachine(RuleBasedStateMachine):
     def restart(self) -> None:
         """The daemon is restarted, with the state that it saved; not before there is something to remember."""
         self.restart_from = self.number + 20
-        saved = self.pool.export_state()
+        saved = exported(self.pool)
         self.pool.stopService()
         assert not self.waiting
         self.out = []

@@ -38,6 +38,7 @@ from tests.pool.support import (
     names,
     request,
 )
+from tests.store.support import exported
 
 verifyClass(ICredentialPool, CredentialPool)
 verifyClass(ILease, Lease)
@@ -214,7 +215,7 @@ class ChoiceTests(PoolTestCase):
         self.assertEqual(str(error), "p/a is disabled in the configuration")
         self.assertEqual(self.turns(pool, 2), "bb")
         self.assertEqual([entry["state"] for entry in pool.snapshot()], ["disabled", "ready"])
-        self.assertEqual(pool.export_state(), {})
+        self.assertEqual(exported(pool), {})
         pool.reload([credential("a"), credential("b")], pool.settings)
         self.assertEqual(set(self.turns(pool, 2)), {"a", "b"})
         pool.reload([credential("a", disabled=True), credential("b", disabled=True)], pool.settings)
@@ -224,7 +225,7 @@ class ChoiceTests(PoolTestCase):
         """What an operator says at run time stands beside it, and is what is left when the configuration gives way."""
         pool = self.pool(credential("a", disabled=True), credential("b"))
         self.assertTrue(pool.set_enabled("p", "a", False))
-        self.assertEqual(list(pool.export_state()), ['["disabled","p","a"]'])
+        self.assertEqual(list(exported(pool)), ['["disabled","p","a"]'])
         pool.reload([credential("a"), credential("b")], pool.settings)
         self.assertEqual(self.turns(pool, 2), "bb")
         self.assertTrue(pool.set_enabled("p", "a", True))
@@ -1232,7 +1233,7 @@ class OperatorTests(PoolTestCase):
         saved: list[object] = []
         pool = self.pool("a", known_models=lambda model: model == "m", changed=saved.append)
         unavailable = Outcome(Kind.MODEL_UNAVAILABLE, Scope.MODEL, base=600.0, ceiling=43200.0)
-        before = pool.export_state()
+        before = exported(pool)
         for number in range(1000):
             self.take(pool, f"typo-{number}", session="s").release(unavailable)
             self.take(pool, f"typo-{number}x", session="s").release(OK)
@@ -1240,7 +1241,7 @@ class OperatorTests(PoolTestCase):
         self.assertLessEqual(gauges["unknown_models"], 256)
         self.assertLessEqual(gauges["deadlines"], 600)
         self.assertLessEqual(gauges["cooling"], 256)
-        self.assertEqual((saved, pool.export_state()), ([], before))
+        self.assertEqual((saved, exported(pool)), ([], before))
         self.assertEqual(self.turns(pool, 1), "a")
 
 

@@ -23,6 +23,7 @@ from tests.pool.support import (
     name,
     request,
 )
+from tests.store.support import exported
 
 scalars = st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=5)
 json_values = st.recursive(
@@ -66,8 +67,8 @@ class RestartTests(PoolTestCase):
         self.take(pool, "q:n", "m").release(Outcome(Kind.PERMISSION, Scope.MODEL_ON_PROVIDER, base=1.0, ceiling=1.0))
         self.take(pool, "r:n", "m").release(Outcome(Kind.CONFIGURATION, Scope.PROVIDER, base=1.0, ceiling=1.0))
         self.clock.advance(0.5)
-        again = self.again(dict(pool.export_state()), "ab", credential("z", "q"), credential("w", "r"))
-        self.assertEqual(again.export_state(), pool.export_state())
+        again = self.again(exported(pool), "ab", credential("z", "q"), credential("w", "r"))
+        self.assertEqual(exported(again), exported(pool))
         self.assertEqual(self.turns(again, 2), "bb")
         self.assertEqual(self.turns(again, 2, "x", count_tokens=True), "bb")
         self.assertEqual(again.ready_in(request("q:n")), 0.5)
@@ -82,7 +83,7 @@ class RestartTests(PoolTestCase):
         """A cooldown that ended meanwhile is half open: one probe."""
         pool = self.pool("a")
         self.take(pool).release(QUOTA)
-        saved = dict(pool.export_state())
+        saved = exported(pool)
         self.clock.advance(5.0)
         again = self.again(saved, "a")
         self.take(again)
@@ -94,7 +95,7 @@ class RestartTests(PoolTestCase):
         for session in ("1", "2"):
             self.take(pool, session=session).release(OK)
         pool.set_enabled("p", "c", False)
-        again = self.again(dict(pool.export_state()), "abc")
+        again = self.again(exported(pool), "abc")
         self.assertEqual(name(self.take(again, session="2")), "b")
         self.assertEqual(name(self.take(again, session="1")), "a")
         self.assertNotIn("c", self.turns(again, 4))
@@ -115,13 +116,13 @@ class RestartTests(PoolTestCase):
         self.take(pool).release(QUOTA)
         self.take(pool).release(QUOTA_HOUR)
         pool.set_enabled("p", "a", False)
-        self.assertEqual(kept, pool.export_state())
+        self.assertEqual(kept, exported(pool))
         self.clock.advance(2.0)
         for _ in range(3):
             self.take(pool, session="s").release(OK)
         pool.set_enabled("p", "a", True)
         pool.clear(None, None, None)
-        self.assertEqual(kept, pool.export_state())
+        self.assertEqual(kept, exported(pool))
         self.assertEqual(len(kept), 1)
 
     def test_of_those_who_are_gone(self) -> None:
@@ -131,7 +132,7 @@ class RestartTests(PoolTestCase):
         self.take(pool, session="s").release(OK)
         pool.set_enabled("p", "b", False)
         told: list[Any] = []
-        again = self.again(dict(pool.export_state()), "c", changed=told.append)
+        again = self.again(exported(pool), "c", changed=told.append)
         self.assertEqual(self.turns(again, 1), "c")
         self.assertEqual(len(told), 3)
         self.assertEqual({value for change in told for value in change.values()}, {None})
@@ -140,7 +141,7 @@ class RestartTests(PoolTestCase):
         """A store that speaks of years shuts nobody out for more than a day."""
         pool = self.pool("a")
         self.take(pool).release(QUOTA)
-        saved = {key: {**value, "until": 1e18, "end": 1e18} for key, value in pool.export_state().items()}
+        saved = {key: {**value, "until": 1e18, "end": 1e18} for key, value in exported(pool).items()}
         self.assertEqual(self.again(saved, "a").ready_in(request()), 86_400.0)
 
     @given(st.dictionaries(keys | st.text(), damaged | json_values))
@@ -211,4 +212,4 @@ class SnapshotTests(PoolTestCase):
         """Neither the page nor the state touches a secret; LeaseRequest and leases show names alone."""
         pool = self.pool("a")
         lease = self.take(pool)
-        self.assertNotIn("Source", repr([*pool.snapshot(), pool.export_state(), lease.candidate, LeaseRequest([])]))
+        self.assertNotIn("Source", repr([*pool.snapshot(), exported(pool), lease.candidate, LeaseRequest([])]))

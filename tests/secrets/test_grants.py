@@ -16,6 +16,7 @@ from claudeproxyd.secrets import sources as sources_module
 from claudeproxyd.secrets.grants import Grants
 from claudeproxyd.secrets.sources import Sources
 from tests.secrets.support import SecretsTestCase, TokenEndpoint
+from tests.store.support import exported
 
 NOW = 1_700_000_000.0
 
@@ -214,14 +215,14 @@ class RestartTests(GrantsTestCase):
         """Where daemons share their state, the newest of any is everybody's; an older word is not heard."""
         one, its = self.daemon()
         other, _ = self.daemon()
-        old = one.export_state()
+        old = exported(one)
         self.use(its, CredentialSection(name="c", oauth=oauth()))
         grant = other.grant(oauth())
         self.fetch(its)
-        first = one.export_state()
+        first = exported(one)
         self.now += 1.0
         self.fetch(its)
-        other.merge(one.export_state())
+        other.merge(exported(one))
         other.merge(first)
         other.merge(dict.fromkeys(first))
         self.assertEqual((old, grant.newest), ({}, "refresh-token-3"))

@@ -33,6 +33,11 @@ def grant(until: float) -> dict[str, Any]:
     return {"token": "gAAAA", "until": NOW + until}
 
 
+def exported(state: Any) -> dict[str, Any]:
+    """All state of one that keeps some."""
+    return {key: value for part in state.export_state() for key, value in part.items()}
+
+
 class Thread:
     """Takes the place of a thread: does what it is given when the test says so, or at once."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from twisted.internet.task import Clock
@@ -20,7 +20,7 @@ from claudeproxyd.store.service import StateService
 from claudeproxyd.store.sqlite import SQLiteStore
 from claudeproxyd.translate.signatures import Signatures
 from tests.pool.support import credential
-from tests.store.support import COOLING, HOME, NOW, StoreTestCase, Thread
+from tests.store.support import COOLING, HOME, NOW, StoreTestCase, Thread, exported
 
 SIGNED = '["signature","toolu_1"]'
 
@@ -33,8 +33,8 @@ class Recorder:
         self.everything = everything
         self.told: list[tuple[str, dict[str, Any]]] = []
 
-    def export_state(self) -> Mapping[str, Any]:
-        return self.everything
+    def export_state(self) -> Iterator[Mapping[str, Any]]:
+        return iter([self.everything])
 
     def import_state(self, saved: Mapping[str, Any]) -> None:
         self.told.append(("import", dict(saved)))
@@ -78,7 +78,7 @@ class PartsTests(StoreTestCase):
 
     def test_everything(self) -> None:
         """It is of all of them, once."""
-        self.assertEqual(self.parts.export_state(), {"a": 1, "b": 2})
+        self.assertEqual(exported(self.parts), {"a": 1, "b": 2})
 
     def test_changes(self) -> None:
         """They reach the store that is open, and none before and after it."""

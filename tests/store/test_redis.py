@@ -19,7 +19,7 @@ from claudeproxyd.store.persistent import PersistentState
 from claudeproxyd.store.service import StateService
 from claudeproxyd.translate.signatures import Signatures
 from tests.pool.support import NoJitter, credential, request
-from tests.store.support import COOLING, GRANT, HOME, NOW, A, B, StoreTestCase, affinity, cooldown, grant
+from tests.store.support import COOLING, GRANT, HOME, NOW, A, B, StoreTestCase, affinity, cooldown, exported, grant
 
 if find_spec("hiredis") is not None:
     from claudeproxyd.store import redis
@@ -45,7 +45,7 @@ class Host:
             Endpoint(redis, clock),
             InRedis("redis.example", **place),
             self.learned.update,
-            lambda: self.all,
+            lambda: iter([self.all]),
             lambda: NOW + clock.seconds() + ahead,
         )
 
@@ -104,6 +104,21 @@ class SharingTests(RedisTestCase):
         self.assertEqual([other.learned, third.learned], [changes, changes])
         self.assertEqual(one.learned, {})
         self.assertEqual({command[0] for command in self.redis.commands[before:]}, {b"SET", b"PUBLISH"})
+
+    def test_much(self) -> None:
+        """Of much there is one batch on its way at a time: no more is taken back at once when the link is lost."""
+        one, other = self.host(), self.host()
+        changes = {f'["affinity","{number}","m"]': affinity(0) for number in range(3 * BATCH_KEYS)}
+        before = len(self.redis.commands)
+        self.redis.silent = True
+        one.save(changes)
+        self.turn(2.0)
+        self.assertEqual([command[0] for command in self.redis.commands[before:]].count(b"SET"), BATCH_KEYS)
+        self.redis.silent = False
+        self.redis.die()
+        self.redis.there = True
+        self.turn(2.0)
+        self.assertEqual(other.learned, changes)
 
     def test_memory(self) -> None:
         """The times of changes are remembered for so many keys and no more, the latest."""
@@ -424,10 +439,10 @@ class DaemonsTests(RedisTestCase):
         self.use(one).release(QUOTA)
         self.turn(0.2)
         self.assertEqual([self.use(other).candidate.credential.name for _ in range(3)], ["b"] * 3)
-        self.assertEqual(one.export_state(), other.export_state())
+        self.assertEqual(exported(one), exported(other))
         one.clear(None, None, None)
         self.turn(0.2)
-        self.assertEqual(other.export_state(), {})
+        self.assertEqual(exported(other), {})
 
     def test_signatures(self) -> None:
         """A signature that one of them keeps the others recall, and whoever comes later; no pool is disturbed."""
@@ -437,7 +452,7 @@ class DaemonsTests(RedisTestCase):
         self.turn(0.2)
         later, third = self.both()
         self.assertEqual([signatures.lookup("toolu_1") for signatures in (other, third)], ["s" * 9_000] * 2)
-        self.assertEqual((later.export_state(), len(self.redis.data)), (pool.export_state(), 2))
+        self.assertEqual((exported(later), len(self.redis.data)), (exported(pool), 2))
         self.assertEqual([command[0] for command in self.redis.commands].count(b"PUBLISH"), 1)
 
     def test_too_many_signatures(self) -> None:
@@ -476,5 +491,5 @@ class DaemonsTests(RedisTestCase):
         self.turn(10.0)
         self.redis.there = True
         self.turn(20.0)
-        self.assertEqual(one.export_state(), other.export_state())
-        self.assertEqual(len(one.export_state()), 3)
+        self.assertEqual(exported(one), exported(other))
+        self.assertEqual(len(exported(one)), 3)

@@ -14,10 +14,11 @@ from claudeproxyd.config.schema import Pool as Settings
 from claudeproxyd.interfaces import IStateStore
 from claudeproxyd.outcomes.types import Kind, Outcome, Scope
 from claudeproxyd.pool.service import CredentialPool
+from claudeproxyd.slices import KEYS_AT_ONCE
 from claudeproxyd.store.changes import StateChanges
 from claudeproxyd.store.service import StateService
 from tests.pool.support import credential, request
-from tests.store.support import COOLING, NOW, A, B, StoreTestCase, cooldown
+from tests.store.support import COOLING, NOW, A, B, StoreTestCase, affinity, cooldown
 
 
 @implementer(IStateStore)
@@ -93,9 +94,31 @@ class StateServiceTests(StoreTestCase):
         service, store = self.start()
         self.assertFalse(service.settled)
         store.loading.callback({A: True, COOLING: cooldown(60)})
+        self.clock.advance(0)
         self.assertTrue(service.settled)
         self.assertEqual(self.states(), ["disabled", "ready"])
         self.assertEqual((store.saved, self.clock.getDelayedCalls()[1:]), ({}, []))
+
+    def test_much(self) -> None:
+        """Much state is in force after several turns, and the daemon ready then; what changes meanwhile is newer."""
+        service, store = self.start()
+        saved = {f'["affinity","{number}","m"]': affinity(0) for number in range(2 * KEYS_AT_ONCE)}
+        store.loading.callback({**saved, A: True, B: True})
+        self.assertEqual((self.pool.gauges()["affinities"], service.settled), (KEYS_AT_ONCE, False))
+        self.pool.set_enabled("p", "a", False)
+        self.pool.set_enabled("p", "a", True)
+        self.clock.advance(0)
+        self.assertEqual((self.pool.gauges()["affinities"], service.settled), (2 * KEYS_AT_ONCE, True))
+        self.assertEqual(self.states(), ["ready", "disabled"])
+        self.assertEqual(store.saved, {A: None})
+
+    def test_much_at_the_end(self) -> None:
+        """Who ends while it restores goes no further."""
+        service, store = self.start()
+        store.loading.callback({f'["affinity","{number}","m"]': affinity(0) for number in range(2 * KEYS_AT_ONCE)})
+        service.stopService()
+        self.clock.advance(0)
+        self.assertEqual(self.pool.gauges()["affinities"], KEYS_AT_ONCE)
 
     def test_late(self) -> None:
         """A store that hangs keeps the daemon from being ready for two seconds; what comes later still counts."""

@@ -16,6 +16,7 @@ from zope.interface.verify import verifyClass, verifyObject
 
 from claudeproxyd.interfaces import IStateStore
 from claudeproxyd.observe.metrics import Metrics
+from claudeproxyd.slices import KEYS_AT_ONCE, batches
 from claudeproxyd.store import database, write_behind
 from claudeproxyd.store.database import Database, Foreign, Locked
 from claudeproxyd.store.memory import MemoryStore
@@ -68,6 +69,14 @@ class KeepingTests(SQLiteTestCase):
         store.save(changes)
         self.clock.advance(1.0)
         self.assertEqual(self.kept(), changes)
+
+    def test_order(self) -> None:
+        """What keeps requests from credentials is there first; then what was used last comes last."""
+        store = self.store()
+        others = {f'["affinity","{number}","m"]': affinity(-number) for number in (3, 1, 2)}
+        store.save({**others, COOLING: cooldown(60), A: True})
+        self.clock.advance(1.0)
+        self.assertEqual(list(self.kept()), [COOLING, A, *sorted(others, reverse=True)])
 
     def test_deletes(self) -> None:
         """What is no more does not come back."""
@@ -360,7 +369,7 @@ class TroubleTests(SQLiteTestCase):
 
     def test_written_anew(self) -> None:
         """A file that had to be replaced while the daemon runs holds all that the daemon knows, and not just news."""
-        store = SQLiteStore(Database(self.path, lambda: self.now), self.clock, self.thread, lambda: {A: True})
+        store = SQLiteStore(Database(self.path, lambda: self.now), self.clock, self.thread, lambda: iter([{A: True}]))
         self.addCleanup(self._end, store)
         self.successResultOf(store.load())
         store.save({A: True})
@@ -370,6 +379,29 @@ class TroubleTests(SQLiteTestCase):
         store.save({B: True})
         self.clock.pump([1.0, 1.0])
         self.assertEqual(self.kept(), {A: True, B: True})
+
+    def test_much_written_anew(self) -> None:
+        """So it does where there is more than a turn's worth, and where the daemon ends meanwhile."""
+        much = {f'["affinity","{number}","m"]': affinity(0) for number in range(3 * KEYS_AT_ONCE)}
+        for ends in (False, True):
+            self.path = os.path.join(self.mktemp(), "state.db")
+            database = Database(self.path, lambda: self.now)
+            store = SQLiteStore(
+                database, self.clock, self.thread, lambda: (dict(part) for part in batches(much.items()))
+            )
+            self.successResultOf(store.load())
+            database.close()
+            Path(self.path).write_bytes(b"garbage " * 1000)
+            store.save({B: True})
+            self.thread.at_once = False
+            self.clock.advance(1.0)
+            self.thread.run()
+            self.thread.at_once = True
+            if not ends:
+                self.clock.pump([0, 1.0])
+                self.assertEqual(self.kept(), {**much, B: True})
+            self.successResultOf(store.close())
+            self.assertEqual(self.kept(), {**much, B: True})
 
     def test_not_to_be_read(self) -> None:
         """A file that belongs to somebody else is set aside where the folder allows it."""

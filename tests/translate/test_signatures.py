@@ -13,6 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from claudeproxyd.translate.conversation import Text, Thought, ToolUse, Turn
 from claudeproxyd.translate.signatures import MAX_SIGNATURE_BYTES, SIGNATURE_LIFETIME, ConversationDigest, Signatures
+from tests.store.support import exported
 
 NOW = 1_700_000_000.0
 ONE = '["signature","one"]'
@@ -151,13 +152,13 @@ class StateTests(SignaturesTestCase):
         before.lookup("one")
         saved = {name: value for changes in self.told for name, value in changes.items()}
         self.told.clear()
-        for state in (saved, before.export_state()):
+        for state in (saved, exported(before)):
             after = self.signatures()
             after.import_state(json.loads(json.dumps(dict(reversed(state.items())))))
             self.assertEqual(self.told, [])
             self.assertEqual(after.size, before.size)
             self.assertEqual(after.lookup("one"), "one")
-        self.assertEqual([json.loads(name)[1] for name in after.export_state()], ["two", "three", "one"])
+        self.assertEqual([json.loads(name)[1] for name in exported(after)], ["two", "three", "one"])
 
     def test_useless(self) -> None:
         """What is damaged, outlived or too much is deleted from the store that it came from."""
@@ -199,6 +200,6 @@ class StateTests(SignaturesTestCase):
         signatures = Signatures(lambda: NOW)
         signatures.import_state(saved)
         signatures.merge(saved)
-        exported = signatures.export_state()
-        size = sum(len(json.loads(name)[1]) + len(value["signature"]) for name, value in exported.items())
-        self.assertEqual((signatures.size, len(signatures)), (size, len(exported)))
+        kept = exported(signatures)
+        size = sum(len(json.loads(name)[1]) + len(value["signature"]) for name, value in kept.items())
+        self.assertEqual((signatures.size, len(signatures)), (size, len(kept)))

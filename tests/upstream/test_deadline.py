@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from math import inf
 
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from claudeproxyd.slices import SLICE
+from claudeproxyd.sockets import NEXT_TURN
+from claudeproxyd.turnstile import Turnstile
 from claudeproxyd.upstream.deadline import MAX_TIMER_DELAY, Deadline
 
 
@@ -16,7 +21,11 @@ class Deadlines(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.expired: list[float] = []
-        self.deadline = Deadline(self.clock, lambda: self.expired.append(self.clock.seconds()))
+        self.turnstile = Turnstile(self.clock)
+        self.deadline = self.make(lambda: self.expired.append(self.clock.seconds()))
+
+    def make(self, expired: Callable[[], object]) -> Deadline:
+        return Deadline(self.clock, expired, self.turnstile)
 
     def test_expires_once(self) -> None:
         """It calls back when its time has come, and then not again."""
@@ -64,6 +73,32 @@ class Deadlines(SynchronousTestCase):
         self.deadline.set(1.0)
         self.clock.advance(1.0)
         self.assertEqual(len(self.expired), 1)
+
+    def test_many(self) -> None:
+        """Of many that pass at one moment no more are acted on in a turn than there is time for."""
+        acted: list[Deadline] = []
+
+        def slow(number: int) -> None:
+            self.clock.rightNow += 0.001
+            acted.append(deadlines[number])
+
+        deadlines = [self.make(partial(slow, number)) for number in range(50)]
+        for deadline in deadlines:
+            deadline.set(5.0)
+        self.clock.advance(5.0)
+        self.assertLessEqual(len(acted), SLICE / 0.001 + 1)
+        stopped, moved, cleared, *_ = waiting = [each for each in deadlines if each not in acted]
+        stopped.stop()
+        moved.set(2.0)
+        cleared.clear()
+        for _ in range(5):
+            before = len(acted)
+            self.clock.advance(NEXT_TURN)
+            self.assertLessEqual(len(acted) - before, SLICE / 0.001 + 1)
+        self.assertEqual(acted[-len(waiting) + 3 :], waiting[3:])
+        self.clock.pump([1.0, 1.0])
+        self.assertEqual(acted[-1], moved)
+        self.assertEqual((len(acted), self.clock.getDelayedCalls()), (48, []))
 
     def test_stop(self) -> None:
         """Stopped, it leaves no timer behind; that may be said more than once."""

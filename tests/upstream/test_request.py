@@ -8,10 +8,13 @@ import os
 from twisted.internet.defer import CancelledError
 from twisted.internet.error import ConnectBindError, ConnectError, ConnectionRefusedError
 from twisted.internet.interfaces import IHostnameResolver
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from claudeproxyd.outcomes.types import AttemptPhase
+from claudeproxyd.slices import SLICE
+from claudeproxyd.sockets import NEXT_TURN
 from claudeproxyd.upstream.client import Origin
 from claudeproxyd.upstream.errors import ConnectFailed, ConnectTimedOut, Cut, Lacking, NameNotFound
 from tests.upstream.fakes import FullConnection, Net, Sink
@@ -249,6 +252,27 @@ class Connecting(SynchronousTestCase):
     def no_more(self, *args: object) -> int:
         """Instead of a descriptor."""
         raise OSError(errno.EMFILE, "Too many open files")
+
+    def test_many_too_slow(self) -> None:
+        """Of many that cannot connect, or get no connection, no more are told in a turn than there is time for."""
+        for limit in (0, 1):
+            net = Net(connect_timeout=3.0, max_connections=limit)
+            told: list[object] = []
+
+            def slow(failure: Failure, net: Net = net, told: list[object] = told) -> None:
+                failure.trap(ConnectTimedOut)
+                net.reactor.rightNow += 0.001
+                told.append(failure)
+
+            for _ in range(50):
+                net.ask().addErrback(slow)
+            net.reactor.advance(3.0)
+            self.assertLessEqual(len(told), SLICE / 0.001 + 1)
+            for _ in range(8):
+                before = len(told)
+                net.reactor.advance(NEXT_TURN)
+                self.assertLessEqual(len(told) - before, SLICE / 0.001 + 1)
+            self.assertEqual(len(told), 50 - limit)  # the place of the one that gives up is another's
 
     def test_too_slow(self) -> None:
         """The wait for a connection ends."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Container
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +15,8 @@ from zope.interface import directlyProvides
 
 from claudeproxyd.principals import Principal
 from claudeproxyd.remembered import MAX_WORD_LENGTH, MAX_WORDS
+from claudeproxyd.slices import SLICE
+from claudeproxyd.sockets import NEXT_TURN
 from claudeproxyd.web import channel as module
 from claudeproxyd.web.channel import (
     ABORT_TIMEOUT,
@@ -22,6 +25,7 @@ from claudeproxyd.web.channel import (
     KEEP_ALIVE_TIMEOUT,
     MAX_DISCARDED_BYTES,
     MAX_HEAD_BYTES,
+    GatewayChannel,
 )
 from claudeproxyd.web.head import _names
 from claudeproxyd.web.site import DRAIN_GRACE, MAX_REFUSED_CONNECTIONS
@@ -277,6 +281,19 @@ class Patience(SynchronousTestCase):
                 self.connection.send(data)
             self.listener.clock.advance(1)
 
+    def end_slowly(self, looked_at: Container[GatewayChannel] = ()) -> None:
+        """Have the end of each connection take a millisecond, but for those that are to be *looked_at* again."""
+        expired = GatewayChannel.expired
+
+        def slow(channel: GatewayChannel) -> None:
+            self.listener.clock.rightNow += 0.001
+            if channel in looked_at:
+                channel.deadline = self.listener.clock.seconds()
+            else:
+                expired(channel)
+
+        self.patch(GatewayChannel, "expired", slow)
+
     def test_head_by_drops(self) -> None:
         """A head that comes a byte a second is not waited for beyond ``request_head``."""
         self.connection.send(b"GET / HTTP/1.1\r\nX-A: ")
@@ -292,6 +309,31 @@ class Patience(SynchronousTestCase):
         self.assertFalse(self.connection.closing)
         self.pump(22, b"G")
         self.assertEqual([reply.status for reply in replies(self.connection.take())], [408])
+
+    def test_many(self) -> None:
+        """Those whose time is over at one moment are dealt with in slices, and those that are looked at again wait."""
+        silent = [self.listener.connect() for _ in range(60)]
+        self.end_slowly({self.listener.connect().channel for _ in range(60)})
+        self.listener.clock.advance(20)
+        ended = 0
+        for _ in range(16):
+            self.listener.clock.advance(NEXT_TURN)
+            now = sum(connection.closing for connection in silent)
+            self.assertLessEqual(now - ended, SLICE / 0.001 + 1)
+            ended = now
+        self.assertEqual(ended, 60)
+
+    def test_late_and_gone(self) -> None:
+        """Who has asked, or has gone, before it is its turn is left alone."""
+        connections = [self.listener.connect() for _ in range(60)]
+        self.end_slowly()
+        self.listener.clock.advance(20)
+        left = [connection for connection in connections if not connection.closing]
+        left[0].ask(get("/healthz"))
+        left[1].lose()
+        for _ in range(10):
+            self.listener.clock.advance(NEXT_TURN)
+        self.assertEqual([connection for connection in connections if not connection.closing], left[:2])
 
     def test_silence(self) -> None:
         """A connection that never asks anything is closed without a word."""

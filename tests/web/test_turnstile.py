@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from claudeproxyd.framing.coding import BodyDecoder
 from claudeproxyd.slices import SLICE
 from claudeproxyd.sockets import NEXT_TURN
-from claudeproxyd.web.turnstile import WINDOW, Turnstile
+from claudeproxyd.turnstile import WINDOW, Turnstile
 from tests.web.support import BODY, Connection, Listener, post, replies
 
 MOST = SLICE / 0.001 + 1

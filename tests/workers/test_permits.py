@@ -25,6 +25,7 @@ class Worker:
         self.handlers: dict[str, Any] = {
             "granted": lambda channel, body: self.permits.granted(tuple(body[0]), body[1]),
             "recall": lambda channel, body: self.permits.recall(tuple(body[0]), *body[1:]),
+            "forgotten": lambda channel, body: self.permits.forgotten(tuple(body[0])),
         }
         self.pair = Pair(farm.clock, farm.handlers(slot), self.handlers)
         self.permits = HeldPermits(slot, farm.count, self.pair.worker, farm.book.held_by(slot))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from twisted.internet.task import Clock
@@ -10,6 +11,7 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from claudeproxyd.interfaces import IPersistent, IStateStore
+from claudeproxyd.slices import KEYS_AT_ONCE, batches
 from claudeproxyd.store.memory import MemoryStore
 from claudeproxyd.workers.state import ParentStore, SharedState
 from tests.workers.support import Pair
@@ -25,8 +27,8 @@ class Kept:
     def __init__(self, **there: Any) -> None:
         self.there: dict[str, Any] = dict(there)
 
-    def export_state(self) -> dict[str, Any]:
-        return dict(self.there)
+    def export_state(self) -> Iterator[dict[str, Any]]:
+        return ({key: self.there[key] for key in keys} for keys in batches(list(self.there)))
 
     def import_state(self, saved: Any) -> None:
         self.merge(saved)
@@ -55,7 +57,14 @@ class Farm:
         self.pairs: list[Pair] = []
         for worker in self.workers:
             handlers: dict[str, Any] = {}
-            pair = Pair(self.clock, {"changes": self.state.changed_by}, handlers)
+            pair = Pair(
+                self.clock,
+                {
+                    "changes": self.state.changed_by,
+                    "state": lambda channel, body: self.state.tell_all(self.clock, channel),
+                },
+                handlers,
+            )
             store_of = ParentStore(self.clock, pair.worker, {}, worker.merge)
             handlers["changed"] = lambda channel, body, store=store_of: store.changed(body)
             handlers["acknowledged"] = lambda channel, body, store=store_of: store.acknowledged(body)
@@ -140,10 +149,31 @@ class SharedStateTests(SynchronousTestCase):
 
     def test_begin_and_end(self) -> None:
         """A worker begins with what the parent had, and what it has changed is told before it ends."""
-        pair = Pair(self.farm.clock, {"changes": self.farm.state.changed_by})
-        store = ParentStore(self.farm.clock, pair.worker, {A: True}, Kept().merge)
-        self.assertEqual(self.successResultOf(store.load()), {A: True})
+        self.farm.kept.there.update({A: True, B: {"until": 5}})
+        worker, pair = self.farm.workers[0], self.farm.pairs[0]
+        store = ParentStore(self.farm.clock, pair.worker, {A: True}, worker.merge)
+        store.load()
+        self.assertEqual(worker.there, {A: True})
+        self.farm.settle()
+        self.assertEqual(worker.there, self.farm.kept.there)
         store.save({A: None})
         self.successResultOf(store.close())
         pair.pump()
-        self.assertEqual(self.farm.kept.there, {A: None})
+        self.assertEqual(self.farm.kept.there[A], None)
+
+    def test_much(self) -> None:
+        """A worker is told what there is in many turns; what changes meanwhile is newer, and so is what it changes."""
+        keys = [f'["affinity","{number}","m"]' for number in range(2 * KEYS_AT_ONCE + 1)]
+        self.farm.kept.there.update(dict.fromkeys(keys, "old"))
+        worker, store = self.farm.workers[0], self.farm.stores[0]
+        loaded = store.load()
+        self.farm.pairs[0].settle()
+        self.assertEqual(len(worker.there), KEYS_AT_ONCE)
+        self.farm.state.merge({keys[0]: "new", keys[-1]: "new"})
+        self.farm.change(0, keys[-2], "own")
+        self.farm.pairs[0].settle()
+        self.assertNoResult(loaded)
+        while not loaded.called:
+            self.farm.settle()
+        self.assertEqual(self.successResultOf(loaded), {})
+        self.assertEqual(worker.there, {**dict.fromkeys(keys, "old"), keys[0]: "new", keys[-1]: "new", keys[-2]: "own"})

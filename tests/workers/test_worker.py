@@ -24,6 +24,7 @@ class WorkerDaemonTests(DaemonTestCase):
             name: lambda channel, body, name=name: self.told.append((name, body))
             for name in ("ready", "changes", "want", "yielded", "happened", "counters", "bye")
         }
+        handlers["state"] = lambda channel, body: None
         self.commands: dict[str, Any] = {}
         self.pair = Pair(self.reactor, handlers, self.commands)
         loaded = self.loaded()

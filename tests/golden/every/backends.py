@@ -31,6 +31,7 @@ from tests.golden.test_openai_chat import CHECKS as CHAT
 from tests.golden.test_openai_chat_properties import OWN as OWN_OF_CHAT
 from tests.golden.test_openai_responses import CHECKS as RESPONSES
 from tests.messages.accumulate import accumulate
+from tests.store.support import exported
 
 #: What a session does not ask for, or what some models cannot be told.
 UNASKED = ("thought", "temperature", "top_p", "top_k", "stop")
@@ -114,7 +115,7 @@ class Translated:
 
     def send(self, request: Json, memory: Signatures) -> Json:
         body: Json = json.loads(self.checks.translator.translated(self._case(request), memory).body)
-        kept: Any = memory.export_state().values()
+        kept: Any = exported(memory).values()
         self.judge(request, body, {each["signature"] for each in kept})
         return body
 

@@ -39,6 +39,16 @@ class Postgres:
         """What a daemon is told of it."""
         return f'[accounts]\ndatabase = "{self.url}"\n'
 
+    async def entered(self) -> set[str]:
+        """The ids of all requests in the ledger."""
+        return await deferToThread(self._entered)
+
+    def _entered(self) -> set[str]:
+        import psycopg  # an extra
+
+        with psycopg.connect(self.url) as connection:
+            return {row[0] for row in connection.execute("SELECT request_id FROM claudeproxyd.attempts")}
+
     async def away(self) -> None:
         """Kill it."""
         await deferToThread(self._server.kill)

@@ -10,7 +10,7 @@ import re
 import shutil
 import socket
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -27,9 +27,8 @@ from tests.integration.support.process import Child, eventually, sleep
 from tests.integration.support.ready import until_ready
 
 KEY = "client-key"
+NO_ACCOUNTS = '[accounts]\ndatabase = ""\n'
 CONFIG = f"""
-[accounts]
-database = ""
 [log]
 access = "off"
 [[clients]]
@@ -90,6 +89,8 @@ class Tally:
 
     def __init__(self) -> None:
         self.answers: Counter[str] = Counter()
+        self.servers: dict[str, str] = {}
+        """Of each request that was answered as it should be, by its id: which one HAProxy says it was on."""
         self.lost: list[Loss] = []
         self.longest = 0.0
         """Seconds that a client waited for the head of an answer, with its connection to be made."""
@@ -132,11 +133,13 @@ class Load:
                 connection = None
                 await sleep(0.1)
                 continue
+            server = answer.headers.get("x-server", "")
             if self._is_right(answer, streamed):
                 self.tally.answers[kind] += 1
+                self.tally.servers[answer.headers["x-claudeproxyd-request-id"]] = server
             else:
                 why = f"{answer.status} {answer.headers} {answer.body[-300:]!r}"
-                self.tally.lost.append(Loss(begun, kind, why, answer.headers.get("x-server", "")))
+                self.tally.lost.append(Loss(begun, kind, why, server))
             if not kept or answer.headers.get("connection") == "close" or not answer.whole:
                 connection.transport.loseConnection()
                 connection = None
@@ -179,13 +182,14 @@ class Unit:
         server: str = "",
         state: str = "memory:",
         providers: str = SANDBOX,
+        accounts: str = NO_ACCOUNTS,
     ) -> None:
         self._folder = folder
         self._path = folder / f"{name}.toml"
         self._notify = folder / f"{name}.notify"
         admin = f'admin = "unix:{folder / name}.sock"'
         own = f'[server]\nlisten = ["{listen}"]\n{admin}\nstate = "{state}"\n{server}\n'
-        self._path.write_text(own + CONFIG + providers)
+        self._path.write_text(own + accounts + CONFIG + providers)
         self._child: Child | None = None
 
     async def start(self, inherit: Sequence[socket.socket] = ()) -> None:
@@ -249,18 +253,33 @@ class Farm(Protocol):
         """Leave nothing."""
 
 
+def _none(port: int) -> str:
+    return NO_ACCOUNTS
+
+
 class _Balanced:
     """Daemons with ports of their own, behind a balancer."""
 
     server = ""
     """What ``[server]`` says of it."""
 
-    def __init__(self, folder: Path, daemons: int = 2, state: str = "memory:") -> None:
+    def __init__(
+        self, folder: Path, daemons: int = 2, state: str = "memory:", accounts: Callable[[int], str] = _none
+    ) -> None:
+        """*accounts* returns that section of the daemon at a port."""
         self.folder = folder
         self.port = free_port()
         self.ports = [free_port() for _ in range(daemons)]
         self._units = [
-            Unit(folder, f"daemon-{port}", f"tcp:{port}:interface=127.0.0.1", self.server, state) for port in self.ports
+            Unit(
+                folder,
+                f"daemon-{port}",
+                f"tcp:{port}:interface=127.0.0.1",
+                self.server,
+                state,
+                accounts=accounts(port),
+            )
+            for port in self.ports
         ]
         self._balancer: Child | None = None
 
@@ -287,6 +306,11 @@ class _Balanced:
     async def kill(self) -> None:
         """Have the first one end as by a crash."""
         await self._units[0].kill()
+
+    async def start_again(self) -> None:
+        """Have the one that was killed serve."""
+        await self._units[0].start()
+        await self.until_seen()
 
     async def stop(self) -> None:
         await gatherResults([Deferred.fromCoroutine(unit.stop()) for unit in self._units])

@@ -16,18 +16,25 @@ ALLOWANCE = 1.5
 
 
 class Meter:
-    """The longest turn of a daemon's reactor, in seconds of CPU."""
+    """The longest turn of a daemon's reactor, in seconds of CPU; of several processes, the longest of any."""
 
     def __init__(self, folder: Path) -> None:
-        self._told = folder / "longest"
-        self.env = {"PYTHONPATH": f"{METER}:{ROOT}", "STALLS": str(self._told)}
+        self._folder = folder / "stalls"
+        self._folder.mkdir()
+        self.env = {"PYTHONPATH": f"{METER}:{ROOT}", "STALLS": str(self._folder)}
 
     def begin(self) -> None:
-        self._told.unlink(missing_ok=True)
+        for told in self._folder.iterdir():
+            told.unlink()
 
     @property
     def longest(self) -> float:
-        return float(self._told.read_text() or 0) if self._told.exists() else 0.0
+        return self.longest_of(*(int(told.name) for told in self._folder.iterdir()))
+
+    def longest_of(self, *pids: int) -> float:
+        """That of some of them."""
+        there = (told for pid in pids if (told := self._folder / str(pid)).exists())
+        return max((float(told.read_text() or 0) for told in there), default=0.0)
 
 
 def told(what: str, longest: float, bound: float) -> None:

@@ -1,7 +1,8 @@
 """A stall meter inside a daemon: this folder on its ``PYTHONPATH`` measures each turn of its reactor.
 
 What is measured is the CPU that the reactor's own thread takes from one poll to the next: the same on a busy machine.
-The longest turn, in seconds, stands in the file that ``$STALLS`` names; whoever removes it begins anew.
+The longest turn, in seconds, stands in a file of each process, in the folder that ``$STALLS`` names; whoever removes it
+begins anew. The first turn is the start of the process, when it serves nobody, and does not count.
 """
 
 import os
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from twisted.internet.epollreactor import EPollReactor
 
-_told = Path(os.environ["STALLS"])
+_told = Path(os.environ["STALLS"]) / str(os.getpid())
 _make = EPollReactor.__init__
 
 
@@ -19,7 +20,7 @@ class _Poller:
 
     def __init__(self, poller):
         self._poller = poller
-        self._since = time.thread_time()
+        self._since = float("inf")
         self._worst = 0.0
 
     def __getattr__(self, name):
