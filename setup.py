@@ -42,6 +42,7 @@ setup(
         "test": [
             "pytest>=9.2",
             "pytest-twisted>=1.14.3",
+            "pytest-xdist>=3.8",
             "hypothesis>=6.170",
             "anthropic>=2.12",
             "google-genai>=3.4",

@@ -48,6 +48,10 @@ def attacks(key: str, model: str) -> Iterator[Attack]:
         said = [{"role": "user", "content": content}]
         return json.dumps({"model": model, "max_tokens": 9, "messages": said, **more}).encode()
 
+    def chunked(chunk: bytes, number: int) -> bytes:
+        head = post(b"").replace(b"content-length: 0", b"transfer-encoding: chunked")
+        return head + chunk * number + b"0\r\n\r\n"
+
     half = post(b"x" * 60_000)[:-59_999]
     zeros, nothing = bytes(64_000_000), b"\x28\xb5\x2f\xfd\0\x58" + bytes(30_000_000) + b"\1\0\0"
     yield Attack("noise", (os.urandom(70_000) for _ in count()))
@@ -71,6 +75,9 @@ def attacks(key: str, model: str) -> Iterator[Attack]:
     yield Attack(
         "members", _cycle([post(b'{"model":"m","max_tokens":1,%s"messages":[]}' % (b'"a":1,' * 1_000_000))]), at_once=2
     )
+    yield Attack("chunks of a byte", _cycle([chunked(b"1\r\na\r\n", 20_000)]))
+    yield Attack("chunk extensions", _cycle([chunked(b"1;a=%b\r\nb\r\n" % (b"c" * 900), 3000)]))
+    yield Attack("requests ahead", _cycle([get("/v1/models", known) * 2000]), SERVED)
     yield Attack("large bodies", _cycle([post(message("x" * 8_000_000))]), SERVED, at_once=2)
     yield Attack("names of models", (post(message(model=f"{number}-{model}")) for number in count()), SERVED)
     yield Attack("half heads", _cycle([b"GET / HTTP/1.1\r\nhost: a\r\n"]), drips=b"x: 1\r\n", at_once=200)

@@ -91,7 +91,7 @@ class Process:
         """Seconds of CPU that it and its children have used so far, by the scheduler's clock: threads that ended are
         left out."""
         nanoseconds = 0
-        for pid in self._tree():
+        for pid in self.tree():
             for task in Path(f"/proc/{pid}/task").iterdir():
                 nanoseconds += int((task / "schedstat").read_text().split()[0])
         return nanoseconds / 1e9
@@ -99,13 +99,14 @@ class Process:
     def rss(self) -> float:
         """MB of memory that it and its children hold."""
         kilobytes = 0
-        for pid in self._tree():
+        for pid in self.tree():
             for line in Path(f"/proc/{pid}/status").read_text().splitlines():
                 if line.startswith("VmRSS:"):
                     kilobytes += int(line.split()[1])
         return kilobytes / 1024
 
-    def _tree(self) -> list[int]:
+    def tree(self) -> list[int]:
+        """The ids of its process and of all below it."""
         children: dict[int, list[int]] = {}
         for entry in os.listdir("/proc"):
             if entry.isdigit():

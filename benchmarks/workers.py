@@ -1,9 +1,11 @@
 """Measure the daemon with one, two and four workers, each on a core of its own where there are so many.
 
-python benchmarks/workers.py [--workers 1,2,4] [--limits] [--rounds 3] [--seconds 6] [--kinds unary,burst]
+python benchmarks/workers.py [--workers 1,2,4] [--limits] [--share 0.2] [--rounds 3] [--seconds 6] [--kinds unary,burst]
 
 The load and the upstream have the last core, which they can fill; a line says so where a worker had to share it.
-``--limits`` keeps the ``[[limits]]`` of ``bench.toml``, for which each request asks the parent.
+``--share`` gives each worker so much of a core and no more, by a control group of its own: so a machine with few cores
+shows how throughput grows with workers. It takes root. ``--limits`` keeps the ``[[limits]]`` of ``bench.toml``, for
+which each request asks the parent.
 """
 
 from __future__ import annotations
@@ -22,6 +24,10 @@ from run import EVENTS, KINDS, Row, kinds, load, measure
 
 NAME = "claudeproxyd"
 ADMIN = 9401
+CONTROL = Path("/sys/fs/cgroup")
+PERIOD = 20_000
+"""Microseconds within which a process gets its share: short, for it has nothing at all when that is used up; the kernel
+gives no less than 1,000 of them."""
 
 
 def numbers(text: str) -> list[int]:
@@ -39,12 +45,42 @@ def configuration(rig: Rig, workers: int, limits: bool) -> Path:
     return path
 
 
-def started(rig: Rig, workers: int, limits: bool) -> Process:
+class Shares:
+    """Control groups that let the processes in them have so much of a core each."""
+
+    def __init__(self, share: float) -> None:
+        self._quota = round(share * PERIOD)
+        self._is_old = (CONTROL / "cpu").is_dir()
+        self._top = CONTROL / "cpu" if self._is_old else CONTROL
+        self._groups: list[Path] = []
+
+    def give(self, *pids: int) -> None:
+        """Put each process into a group of its own."""
+        if not self._is_old:
+            (self._top / "cgroup.subtree_control").write_text("+cpu")
+        for pid in pids:
+            group = self._top / f"claudeproxyd-bench-{pid}"
+            group.mkdir()
+            self._groups.append(group)
+            if self._is_old:
+                (group / "cpu.cfs_period_us").write_text(str(PERIOD))
+                (group / "cpu.cfs_quota_us").write_text(str(self._quota))
+            else:
+                (group / "cpu.max").write_text(f"{self._quota} {PERIOD}")
+            (group / "cgroup.procs").write_text(str(pid))
+
+    def remove(self) -> None:
+        """Remove the groups, whose processes have ended."""
+        while self._groups:
+            self._groups.pop().rmdir()
+
+
+def started(rig: Rig, workers: int, options: argparse.Namespace) -> Process:
     """The daemon, when all of them serve."""
     cores = sorted(os.sched_getaffinity(0))
     rig.load_core = cores[-1]
-    rig.gateway_cores = set(cores[:workers])
-    daemon = rig.gateway(NAME, configuration=configuration(rig, workers, limits))
+    rig.gateway_cores = set(cores[:-1] if options.share else cores[:workers])
+    daemon = rig.gateway(NAME, configuration=configuration(rig, workers, options.limits))
     for _ in range(300):
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{ADMIN}/readyz"):
@@ -60,10 +96,15 @@ def one_round(rig: Rig, options: argparse.Namespace) -> list[Row]:
     for kind in options.kinds:
         rig.upstream(EVENTS, KINDS[kind].gap_us)
         for workers in options.workers:
-            daemon = started(rig, workers, options.limits)
-            load(rig, KINDS[kind], daemon.port, options.body, options.warm)
-            rows.append({**measure(rig, daemon, kind, options), "workers": workers})
-            rig.stop(daemon)
+            daemon, shares = started(rig, workers, options), Shares(options.share)
+            try:
+                if options.share:
+                    shares.give(*daemon.tree()[-workers:])
+                load(rig, KINDS[kind], daemon.port, options.body, options.warm)
+                rows.append({**measure(rig, daemon, kind, options), "workers": workers})
+            finally:
+                rig.stop(daemon)
+                shares.remove()
         rig.stop()
     return rows
 
@@ -73,6 +114,7 @@ def main() -> None:
     parser = new_parser(__doc__)
     parser.add_argument("--workers", type=numbers, default=[1, 2, 4], help="how many (default: 1,2,4)")
     parser.add_argument("--limits", action="store_true", help="with [[limits]] that each request is under")
+    parser.add_argument("--share", type=float, default=0.0, help="of a core that each worker has (default: all of it)")
     parser.add_argument("--rounds", type=int, default=3, help="how often all is measured (default: 3)")
     parser.add_argument("--seconds", type=float, default=6, help="of each measurement (default: 6)")
     parser.add_argument("--warm", type=float, default=2, help="seconds of load ahead of each (default: 2)")
@@ -82,7 +124,9 @@ def main() -> None:
         raise_file_limit(1024)
         rows = [row for _ in range(options.rounds) for row in one_round(rig, options)]
     print(f"{said_of(machine())}; `{options.body}` body, medians of {options.rounds} rounds.\n")
-    if max(options.workers) >= len(os.sched_getaffinity(0)):
+    if options.share:
+        print(f"Each worker had {options.share:g} of a core.\n")
+    elif max(options.workers) >= len(os.sched_getaffinity(0)):
         print("Workers had to share cores with each other, or with the load: throughput is less than it could be.\n")
     print("| load | workers | requests a second | to one | CPU a request, µs | first byte p99, ms | MB |")
     print("|---|---:|---:|---:|---:|---:|---:|")

@@ -61,6 +61,21 @@ class Finding(msgspec.Struct, kw_only=True):
     """What it cannot do, and need not."""
 
 
+class IssuerFinding(msgspec.Struct, kw_only=True):
+    """How one issuer of tokens is."""
+
+    issuer: str
+    """Its URL."""
+    keys: int | None = None
+    """How many of use it publishes; None: none could be had."""
+    algorithms: list[str] = []
+    """Those of the configuration's that some key is for."""
+    trouble: str = ""
+    """What is wrong, in words; '' if nothing is."""
+    mend: str = ""
+    """What mends it."""
+
+
 @dataclass(frozen=True)
 class _Complaint:
     """Why a question was not answered."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator
 from socket import gethostname
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from claudeproxyd.accounts import listed_prices
 from claudeproxyd.accounts.limits import Limit
@@ -20,6 +21,7 @@ from claudeproxyd.leases import Credential
 from claudeproxyd.observe.tracing import TracedProvider, Tracer
 from claudeproxyd.principals import Principal
 from claudeproxyd.secrets.sources import secrets_in_key_file
+from claudeproxyd.upstream.proxy import proxy_secrets
 from claudeproxyd.web.access import KeyAuthenticator, OpenAccess, OpenUntilMinted
 from claudeproxyd.web.minting import Minting
 from claudeproxyd.web.roles import Operator, Role
@@ -94,6 +96,8 @@ def prices_of(loaded: Loaded) -> Prices:
         provider.name: next(iter(loaded.makers[provider.kind].base_urls(provider)), "")
         for provider in loaded.config.providers
     }
+    if not any(map(listed_prices.may_be_sold_at, base_urls.values())):
+        return Prices(own)  # and the start is over a third of a second sooner
     return Prices(own, listed_prices.ListedPrices(base_urls))
 
 
@@ -183,32 +187,40 @@ def named_models(config: Config) -> Iterator[str]:
         yield from (route.model for route in model.routes if route.model)
 
 
+#: Characters of a part of a webhook's path that is taken for a secret: shorter ones are words.
+MIN_SECRET_SEGMENT = 16
 #: Names of headers whose values are secret.
 _TELLING = re.compile("auth|key|token|secret|cookie", re.IGNORECASE)
 
 
 def _secrets_beside(provider: Provider) -> Iterator[str]:
     """Yield a provider's secrets that are in plain settings: its proxy's password, and values of headers."""
-    yield from _password_in(provider.proxy)
+    yield from proxy_secrets(provider.proxy, os.environ)
     for name, value in provider.headers.items():
         if _TELLING.search(name) and "{client}" not in value:
             yield value.rpartition(" ")[2]  # without "Bearer"
 
 
-def _password_in(proxy: str) -> Iterator[str]:
-    if proxy not in ("", "env"):
-        yield unquote(urlsplit(proxy).password or "")
+def _secrets_of_reporting(config: Config) -> Iterator[str]:
+    """Yield parts of secrets that are repeated without the rest: paths of URLs, tokens without the word ahead."""
+    for hook in config.webhooks:
+        url = urlsplit(hook.url.reveal() if hook.url.known else "")
+        yield from (each for each in url.path.split("/") if len(each) >= MIN_SECRET_SEGMENT)
+        yield from (value for _, value in parse_qsl(url.query))
+    for header in config.traces.headers.values():
+        yield header.reveal().rpartition(" ")[2]
 
 
 def secrets_of(config: Config) -> list[str]:
     """Return every secret value of the configuration, to be masked wherever it might be written."""
     values = [secret.reveal() for secret in secrets_within(config) if secret.known]
-    values += (unquote(urlsplit(issuer.proxy).password or "") for issuer in config.issuers)
     for provider in config.providers:
         values += _secrets_beside(provider)
         values += (value for each in provider.credentials for value in secrets_in_key_file(each))
-    for proxy in (config.traces.proxy, *(hook.proxy for hook in config.webhooks)):
-        values += _password_in(proxy)
+    proxies = (config.traces.proxy, *(hook.proxy for hook in config.webhooks), *(each.proxy for each in config.issuers))
+    for proxy in proxies:
+        values += proxy_secrets(proxy, os.environ)
+    values += _secrets_of_reporting(config)
     state = state_of(config.server.state)
     if isinstance(state, InRedis):
         values.append(state.password)

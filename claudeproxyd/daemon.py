@@ -10,6 +10,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from secrets import token_hex
 from typing import IO, Any
 
@@ -46,7 +47,7 @@ from claudeproxyd.observe.logging import for_twistd, observer
 from claudeproxyd.observe.loop_lag import LAG_EVERY, LoopLag
 from claudeproxyd.observe.metrics import Metrics
 from claudeproxyd.observe.output import Output
-from claudeproxyd.observe.scrub import configure, configure_forms
+from claudeproxyd.observe.scrub import configure, configure_forms, holds_secret
 from claudeproxyd.observe.service_manager import ServiceManager
 from claudeproxyd.observe.status import Status
 from claudeproxyd.observe.transitions import Transition, Transitions
@@ -147,12 +148,14 @@ class Daemon(MultiService):
     def _make_accounts(self, config: Config) -> None:
         """Make what knows who may use how much, and who did."""
         self._limits = self._make_limits(config)
+        self._status.unknown_use = self._limits.unknown
         self._ledger = ledger_of(config.accounts, self._reactor, self._new_thread)
         if self._ledger is not None:
             self._ledger.register(self.metrics)
             self._ledger.setServiceParent(self)
             if config.limits and self._counts_limits:
-                self._limits.wait_for(self._limits.recall(self._ledger.count(configured.limits_of(config))))
+                count = partial(self._ledger.count, configured.limits_of(config))
+                self._limits.wait_for(self._limits.recall(count, told=True))
         self._keys = keys_of(config.accounts, self._reactor, self._new_thread)
         if self._keys is not None:
             self._keys.configure(configured.clients(config), is_open=config.server.open)
@@ -168,7 +171,7 @@ class Daemon(MultiService):
         self._turns = Turns(self._reactor)
         self._grants = Grants(time.time, outlive=config.server.state != "memory:", changed=changes)
         self._sources = self._make_sources()
-        self._signatures = Signatures(time.time, changed=changes)
+        self._signatures = Signatures(time.time, changed=changes, is_secret=holds_secret)
         self._corrections = Corrections()
         self._captures = Captures(self._reactor, self._new_unawaited_thread("captures"))
         self._captures.register(self.metrics)
@@ -218,6 +221,8 @@ class Daemon(MultiService):
         lag = LoopLag(self._reactor.seconds)
         lag.register(self.metrics)
         self._every(LAG_EVERY, lag.look)
+        if self._service_manager.alive_every:
+            self._every(self._service_manager.alive_every, self._service_manager.alive)
         self._every(FORGET_EVERY, lambda: self._limits.limits.forget_idle(time.time()))
 
     def _make_state(self, config: Config, changes: StateChanges) -> None:
@@ -266,8 +271,9 @@ class Daemon(MultiService):
     def _make_limits(self, config: Config) -> LimitAdmission:
         limits = UsageLimits(configured.limits_of(config))
         counted_in = limits_store_for(config.server.state, limits, configured.ledger_name(config), self._reactor)
-        counted_in.register(self.metrics)
-        return LimitAdmission(limits, time.time, self._concurrency.admit, self._transitions, counted_in)
+        admission = LimitAdmission(limits, time.time, self._concurrency.admit, self._transitions, counted_in)
+        admission.register(self.metrics)
+        return admission
 
     def _make_sources(self) -> Sources:
         return Sources(self._reactor, grants=self._grants)
@@ -296,6 +302,7 @@ class Daemon(MultiService):
             self._keys,
             models=models,
             checkup=self._checkup,
+            issuers=self._issuers.findings,
             gather=gather,
         )
 
@@ -450,7 +457,7 @@ class Daemon(MultiService):
         self._buffers.limit = config.server.max_buffered_bytes
         fresh = self._limits.limits.reload(configured.limits_of(config))
         if fresh and self._ledger is not None and self._counts_limits:
-            self._limits.recall(self._ledger.count(fresh))
+            self._limits.recall(partial(self._ledger.count, fresh))
         self._limits.begin()
         if self._ledger is not None:
             self._ledger.keep = config.accounts.keep

@@ -48,6 +48,15 @@ STATUS_OF_TYPE: Mapping[str, int] = {
 _encode = msgspec.json.Encoder().encode
 
 
+def shown(word: object, longest: int = 50) -> str:
+    """Return a *word* that others chose as it may be told: whole, or as its length.
+
+    Never cut: secrets are masked later, and half of one nobody would know.
+    """
+    text = str(word)
+    return text if len(text) <= longest else f"of {len(text)} characters"
+
+
 class Refusal(StrEnum):
     """Why a request gets no answer although nothing failed while it was answered; by the names that metrics have."""
 

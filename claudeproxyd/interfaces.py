@@ -540,8 +540,11 @@ class ILimitStore(Interface):
         warn.
         """
 
-    def recall(counted: UsageLimits, now: float) -> None:
-        """Take what the ledger knows to have been used ahead of all that was settled here."""
+    def assume(known: UsageLimits, now: float) -> None:
+        """Take what is known to have been used ahead of all that was settled here, while the ledger cannot be asked."""
+
+    def recall(counted: UsageLimits, now: float, assumed: UsageLimits | None = None) -> None:
+        """Take what the ledger knows to have been used ahead of all that was settled here, instead of *assumed*."""
 
     def snapshot(now: float) -> Deferred[Sequence[Counter]]:
         """Return every counter as it is now, in the order of the limits. What cannot be asked is told as last known."""

@@ -8,6 +8,7 @@ that was read is dealt with.
 
 from __future__ import annotations
 
+import select
 import socket
 from typing import Any, cast
 
@@ -85,6 +86,17 @@ def is_readable(transport: object) -> bool:
         return bool(below.getHandle().recv(1, socket.MSG_PEEK))
     except OSError:
         return False
+
+
+def has_hung_up(transport: object) -> bool:
+    """Whether the other side has closed the socket below *transport*, TLS or not, or its half of it."""
+    below = innermost(transport)
+    descriptor = below.fileno() if isinstance(below, Connection) else -1
+    if descriptor < 0:
+        return False
+    looking = select.poll()
+    looking.register(descriptor, select.POLLRDHUP)
+    return bool(looking.poll(0))
 
 
 def unsent(transport: object) -> int:

@@ -224,6 +224,24 @@ class Kinds(SynchronousTestCase):
         self.assertEqual(users, {"executors.kinds"})
 
 
+#: In an f-string: at most so many characters of a word, as ``{word:.50}``.
+CUT = re.compile(r"f'\.\d+'")
+
+
+class Words(SynchronousTestCase):
+    """What is told of what others have written."""
+
+    def test_no_word_is_cut(self) -> None:
+        """Secrets are masked later, and half of one nobody would know: a word is told as a whole, or not at all."""
+        cut = [
+            f"{name}:{node.lineno}"
+            for name, tree in modules()
+            for node in ast.walk(tree)
+            if isinstance(node, ast.FormattedValue) and node.format_spec and CUT.match(ast.unparse(node.format_spec))
+        ]
+        self.assertEqual(cut, [])
+
+
 class Purity(SynchronousTestCase):
     """What is pure stays testable by example, by property and by fuzzing."""
 

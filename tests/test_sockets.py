@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import struct
 from typing import Any
 
 from twisted.internet.main import CONNECTION_DONE
@@ -13,7 +14,7 @@ from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from claudeproxyd.sockets import Outbox, is_readable, unsent
+from claudeproxyd.sockets import Outbox, has_hung_up, is_readable, unsent
 
 
 class _Producer:
@@ -218,3 +219,20 @@ class Sockets(SynchronousTestCase):
         self.transport.getHandle().close()
         self.assertFalse(is_readable(self.transport))
         self.assertFalse(is_readable(StringTransport()))
+
+    def test_has_hung_up(self) -> None:
+        """Whoever has closed, or reset, or closed its half alone, whatever waits to be read ahead of that."""
+        wrapped: Any = ProtocolWrapper(WrappingFactory(None), Protocol())  # type: ignore[arg-type]  # none is needed
+        wrapped.transport = self.transport
+        self.theirs.send(b"G")
+        self.assertEqual([has_hung_up(each) for each in (self.transport, wrapped)], [False, False])
+        self.theirs.shutdown(socket.SHUT_WR)
+        self.assertEqual([has_hung_up(each) for each in (self.transport, wrapped)], [True, True])
+        transport, theirs = self.pair()
+        theirs.send(b"G")
+        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        theirs.close()
+        self.assertTrue(has_hung_up(transport))
+        transport.getHandle().close()
+        self.assertFalse(has_hung_up(transport))
+        self.assertFalse(has_hung_up(StringTransport()))

@@ -126,13 +126,25 @@ def create_locked(path: str) -> int:
     return file
 
 
-def deserted(folder: str, suffix: str = SUFFIX) -> dict[str, int]:
-    """Return the files that no living process writes to, and their sizes. Blocks."""
+def deserted(folder: str, suffix: str = SUFFIX, unreadable: list[str] | None = None) -> dict[str, int]:
+    """Return the files that no living process writes to, and their sizes. Blocks.
+
+    Those that may not be read are added to *unreadable*: they hold up none of the others.
+    """
     try:
-        found = sorted(entry.path for entry in os.scandir(folder) if entry.name.endswith(suffix))
+        named = (entry for entry in os.scandir(folder) if entry.name.endswith(suffix))
+        found = sorted(entry.path for entry in named if entry.is_file(follow_symlinks=False))
     except FileNotFoundError:
         return {}
-    return {path: size for path in found if (size := _deserted_size(path))}  # with nothing in it, one is being made
+    sizes = {}
+    for path in found:
+        try:
+            if size := _deserted_size(path):  # with nothing in it, one is being made
+                sizes[path] = size
+        except PermissionError:
+            if unreadable is not None:
+                unreadable.append(path)
+    return sizes
 
 
 def _deserted_size(path: str) -> int | None:

@@ -7,11 +7,13 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import inf
+from sqlite3 import OperationalError
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from claudeproxyd.accounts.database import open_database
+from claudeproxyd.accounts.database import TAKEN_AWAY, open_database
+from claudeproxyd.config.regular_files import identity_of
 from claudeproxyd.principals import DIGEST_CHARS, Principal
 
 if TYPE_CHECKING:
@@ -112,6 +114,8 @@ class KeyFile:
         self._path = path
         self._connect = connect
         self._connection: KeyConnection | None = None
+        self._identity: tuple[int, int] | None = None
+        """Of the file that is open."""
 
     def read(self, known: int | None) -> Stored | None:
         """Return all keys; None where the *known* change is still the last.
@@ -198,6 +202,8 @@ class KeyFile:
     def _changing(self) -> Iterator[KeyConnection]:
         """One change, which is on the disk when it is done: what was revoked stays so after a loss of power."""
         connection = self._opened()
+        if self._connect is None and identity_of(self._path) != self._identity:
+            raise OperationalError(TAKEN_AWAY)  # a restart would know nothing of the change
         with connection:
             connection.execute("BEGIN IMMEDIATE")
             yield connection
@@ -251,6 +257,7 @@ class KeyFile:
             connection = open_database(self._path)
             connection.execute("PRAGMA synchronous = FULL")
             self._connection = connection
+            self._identity = identity_of(self._path)
         return self._connection
 
 

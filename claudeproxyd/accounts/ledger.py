@@ -7,29 +7,30 @@ thread of its own. Questions are answered by another one, so that neither waits 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import msgspec
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from claudeproxyd.accounts.database import LedgerFile
-from claudeproxyd.accounts.journal import Journal, deserted, lines_of
-from claudeproxyd.accounts.limits import RATES, Limit, UsageLimits
+from claudeproxyd.accounts.journal import SUFFIX, Journal, deserted, lines_of
+from claudeproxyd.accounts.limits import RATES, Limit, UsageLimits, amounts_of, asked_by
 from claudeproxyd.accounts.prices import DAY
 from claudeproxyd.accounts.rows import Question
 from claudeproxyd.accounts.under_way import SUFFIX as BEGUN
 from claudeproxyd.accounts.under_way import AttemptsUnderWay, lost_in
 from claudeproxyd.accounts.windows import window_of
 from claudeproxyd.interfaces import IAttemptJournal, ILedgerDatabase, IUsageSink
-from claudeproxyd.observe.usage import UsageRecord
+from claudeproxyd.observe.usage import MESSAGES, UsageRecord
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
-    from twisted.python.failure import Failure
 
     from claudeproxyd.observe.exposition import Registry
     from claudeproxyd.threads import InThread
@@ -48,12 +49,16 @@ SEGMENT_BYTES = 8_388_608
 _decode = msgspec.json.Decoder(UsageRecord).decode
 
 
-class _Counting(NamedTuple):
+@dataclass(eq=False)
+class _Counting:
     """A question what was used until then."""
 
     limits: Sequence[Limit]
     until: float
+    meanwhile: Callable[[UsageLimits, str], None]
+    """Told, once, what is known where the database is away."""
     counted: Deferred[UsageLimits]
+    is_told: bool = False
 
 
 @implementer(IAttemptJournal, IUsageSink)
@@ -96,6 +101,9 @@ class Ledger(Service):
         metrics.gauge(
             "claudeproxyd_ledger_waiting_bytes", "Usage records not yet in the ledger.", lambda: self._journal.size
         )
+        metrics.gauge(
+            "claudeproxyd_ledger_connected", "Whether usage records are entered.", lambda: int(not self._failing)
+        )
         metrics.counter("claudeproxyd_ledger_lost_total", "Usage records lost.", lambda: self._journal.lost)
 
     # -- taking
@@ -116,7 +124,7 @@ class Ledger(Service):
         super().startService()
         self._busy = True
         found = self._enter_in(_left_behind, self._journal.folder)
-        found.addCallbacks(self._journal.adopt, self._not_found).addCallback(self._done)
+        found.addCallbacks(self._adopt, self._not_found).addCallback(self._done)
 
     def stopService(self) -> Deferred[None]:
         """Enter what there is; what cannot be entered now the next start will."""
@@ -141,7 +149,7 @@ class Ledger(Service):
             journal.close()
         elif not self._failing or journal.open_bytes > SEGMENT_BYTES:
             journal.cut()
-        countings, self._countings = self._countings, []
+        countings = list(self._countings)
         sweeps = self._clock.seconds() - self._swept >= SWEEP_INTERVAL
         if journal.waiting or sweeps or countings:
             if sweeps:
@@ -150,7 +158,7 @@ class Ledger(Service):
             before = self._wall_clock() - self.keep * DAY if sweeps else None
             paths = list(journal.waiting)
             self._enter_in(self._work, paths, before, countings).addCallbacks(
-                self._entered, self._failed, (paths, countings), errbackArgs=(countings,)
+                self._entered, self._failed, (paths, countings), errbackArgs=(paths, countings)
             )
         elif self._stopped is not None:
             self._finish()
@@ -159,7 +167,7 @@ class Ledger(Service):
         """In the thread."""
         for path in paths:
             if os.path.exists(path):  # another daemon may have entered it
-                self._written.enter((lost_in if path.endswith(BEGUN) else lines_of)(path, _decode))
+                self._written.enter(_records_in(path))
                 os.unlink(path)
         if forget_before is not None:
             self._written.forget(forget_before)
@@ -176,15 +184,14 @@ class Ledger(Service):
         for path in paths:
             self._journal.entered(path)
         for counting, limits in zip(countings, counted, strict=True):
+            self._countings.remove(counting)
             counting.counted.callback(limits)
         if self._failing:
             self._failing = False
             self._log.info("usage is entered into {path} again", path=self._written.path)
         self._done(None)
 
-    def _failed(self, failure: Failure, countings: Sequence[_Counting]) -> None:
-        for counting in countings:
-            counting.counted.errback(failure.value)
+    def _failed(self, failure: Failure, paths: list[str], countings: Sequence[_Counting]) -> None:
         if not self._failing:
             self._failing = True
             self._log.warn(
@@ -196,8 +203,28 @@ class Ledger(Service):
         if self._stopped is not None:
             self._journal.close()
             self._finish()
+        elif untold := [each for each in countings if not each.is_told]:
+            why = failure.getErrorMessage()
+            counted = self._enter_in(_count_waiting, paths, untold).addBoth(self._tell_meanwhile, untold, why)
+            counted.addErrback(lambda fault: self._log.failure("limits begin without the ledger", fault))
+            counted.addCallback(self._done)
         else:
             self._done(None)
+
+    def _tell_meanwhile(self, found: list[UsageLimits] | Failure, untold: Sequence[_Counting], why: str) -> None:
+        known = [UsageLimits(each.limits) for each in untold] if isinstance(found, Failure) else found
+        for counting, limits in zip(untold, known, strict=True):
+            counting.is_told = True
+            counting.meanwhile(limits, why)
+
+    def _adopt(self, left_behind: tuple[dict[str, int], list[str]]) -> None:
+        found, unreadable = left_behind
+        self._journal.adopt(found)
+        if unreadable:
+            self._log.warn(
+                "usage of an earlier run is not entered: {paths} may not be read; look at whose they are",
+                paths=", ".join(unreadable),
+            )
 
     def _not_found(self, failure: Failure) -> None:
         self._log.warn("usage of an earlier run is not looked for: {why}", why=failure.getErrorMessage())
@@ -205,9 +232,9 @@ class Ledger(Service):
     def _done(self, _: object) -> None:
         """Go on with what has come up while the thread was at work."""
         self._busy = False
-        if self._stopped is not None or self._countings:
+        if self._stopped is not None or (self._countings and not self._failing):
             self._enter()
-        elif self._journal.size:
+        elif self._journal.size or self._countings:
             self._soon()
 
     def _finish(self) -> None:
@@ -220,9 +247,13 @@ class Ledger(Service):
 
     # -- answering
 
-    def count(self, limits: Sequence[Limit]) -> Deferred[UsageLimits]:
-        """Return what was used until now, as *limits* count it; what is recorded from now on is not in it."""
-        counting = _Counting(limits, self._wall_clock(), Deferred())
+    def count(self, limits: Sequence[Limit], meanwhile: Callable[[UsageLimits, str], None]) -> Deferred[UsageLimits]:
+        """Return what was used until now, as *limits* count it; what is recorded from now on is not in it.
+
+        Where the database is away *meanwhile* is told, once, what waits in files alone, and why; what is returned fires
+        when it is back, if the ledger runs so long.
+        """
+        counting = _Counting(limits, self._wall_clock(), meanwhile, Deferred())
         self._countings.append(counting)
         if self.running and not self._busy:
             if self._timer is not None:
@@ -243,11 +274,37 @@ class Ledger(Service):
         return self._answer_in(self._asked.label_names)
 
 
-def _left_behind(folder: str) -> dict[str, int]:
-    """Return the files of processes that are gone. Blocks.
+def _records_in(path: str) -> Iterator[UsageRecord]:
+    return (lost_in if path.endswith(BEGUN) else lines_of)(path, _decode)
+
+
+def _count_waiting(paths: Sequence[str], countings: Sequence[_Counting]) -> list[UsageLimits]:
+    """Return what records in files come to, each once, as each counting counts it. Blocks."""
+    found = [UsageLimits(each.limits) for each in countings]
+    counted: set[tuple[str, int]] = set()
+    for path in sorted(paths, key=lambda path: path.endswith(BEGUN)):  # what is lost has no record
+        try:
+            records = list(_records_in(path))
+        except OSError:  # another daemon may have entered it
+            continue
+        for record in records:
+            key = record.request_id, record.attempt
+            if key in counted:
+                continue
+            counted.add(key)
+            if record.operation == MESSAGES:
+                for counting, limits in zip(countings, found, strict=True):
+                    if record.time < counting.until:
+                        limits.settle(asked_by(record), amounts_of(record), record.time)
+    return found
+
+
+def _left_behind(folder: str) -> tuple[dict[str, int], list[str]]:
+    """Return the files of processes that are gone, and those that may not be read. Blocks.
 
     What is lost comes last, when all that has a record is entered; and is looked for first, so that no process whose
     end is found by it has added any after the others were listed.
     """
-    begun = deserted(folder, BEGUN)
-    return {**deserted(folder), **begun}
+    unreadable: list[str] = []
+    begun = deserted(folder, BEGUN, unreadable)
+    return {**deserted(folder, SUFFIX, unreadable), **begun}, unreadable

@@ -32,6 +32,8 @@ from claudeproxyd.observe.usage import MESSAGES
 if TYPE_CHECKING:
     from claudeproxyd.observe.usage import UsageRecord
 
+ALL = 2**63 - 1
+"""Groups, where all are wanted."""
 MAX_SERIES = 100_000
 """Series whose numbers are remembered."""
 
@@ -125,7 +127,8 @@ class LedgerDatabase(ABC):
         by, since, until = question.by, question.since, question.until
         check_by(by)
         labels = [self._label(name.removeprefix("label.")) for name in by if name.startswith("label.")]
-        rows = self._ask(self._totals(by), (*labels, since // BLOCK, until // BLOCK, since, until))
+        values = (*labels, since // BLOCK, until // BLOCK, since, until, question.limit or ALL)
+        rows = self._ask(self._totals(question, labels), values)
         return [answer_of(by, row) for row in rows if row[-1] is not None]
 
     @abstractmethod
@@ -133,8 +136,9 @@ class LedgerDatabase(ABC):
         """Return how a label is named in the values of :meth:`_totals`."""
 
     @abstractmethod
-    def _totals(self, by: Sequence[str]) -> str:
-        """Return the statement that adds up days; its values are labels, then blocks and days, first and last."""
+    def _totals(self, question: Question, labels: Sequence[str]) -> str:
+        """Return the statement that adds up days; its values are *labels*, then blocks and days, first and last, and
+        how many groups are wanted."""
 
     def attempts(self, where: Mapping[str, str], after: float, limit: int) -> list[dict[str, object]]:
         """See :class:`~claudeproxyd.interfaces.ILedgerDatabase`."""

@@ -177,14 +177,14 @@ class Counter:
             self._look_up()
         return self._window
 
-    def add(self, other: Counter, now: float) -> None:
-        """Count what *other*, of the same limit, has counted, too."""
+    def add(self, other: Counter, now: float, sign: int = 1) -> None:
+        """Count what *other*, of the same limit, has counted, too; or, with a *sign* of -1, no more."""
         if self.limit.is_budget:
             for start, amount in other.used_by_window():
-                self._used[start] = self._used.get(start, 0) + amount
+                self._used[start] = max(0, self._used.get(start, 0) + sign * amount)
             self._look_up()
         else:
-            self.spent = self.used(now) + other.used(now)
+            self.spent = max(0.0, self.used(now) + sign * other.used(now))
 
     @property
     def held(self) -> int:
@@ -358,8 +358,18 @@ class UsageLimits:
                 passed.append(counter)
         return passed
 
-    def add(self, others: UsageLimits, now: float) -> None:
-        """Count what the same limits have counted elsewhere, too."""
+    def are_told(self, others: UsageLimits, now: float) -> None:
+        """Warn no more of what has come to its share by what the same limits have counted elsewhere."""
+        for counter, other in self.same(others):
+            limit = other.limit
+            if limit.warn and other.used(now) >= limit.warn * limit.amount:
+                counter.warned = counter.resets_at(now)
+
+    def add(self, others: UsageLimits, now: float, instead_of: UsageLimits | None = None) -> None:
+        """Count what the same limits have counted elsewhere, too; *instead_of* what was added before."""
+        if instead_of is not None:
+            for counter, other in self.same(instead_of):
+                counter.add(other, now, -1)
         for counter, other in self.same(others):
             counter.add(other, now)
 
@@ -428,6 +438,11 @@ def _matches(limit: Limit, asked: Asked) -> bool:
         elif not matches(asked.value(name), (glob,)):
             return False
     return True
+
+
+def asked_by(record: UsageRecord) -> Asked:
+    """Return who asked for what an attempt used."""
+    return Asked(record.client, record.labels, record.model_asked, (record.provider,))
 
 
 def amounts_of(record: UsageRecord) -> Amounts:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, TypeGuard, cast
+from urllib.parse import urlsplit
 
 from claudeproxyd.accounts.prices import DAY, Price
 
@@ -22,6 +23,12 @@ _RATES = ("input_mtok", "output_mtok", "cache_read_mtok", "cache_write_mtok", "c
 def are_installed() -> bool:
     """Whether the package is there: the extra ``claudeproxyd[prices]``."""
     return find_spec("genai_prices") is not None
+
+
+def may_be_sold_at(base_url: str) -> bool:
+    """Return whether what a server there takes may be published: whether it has a name in the public DNS."""
+    host = urlsplit(base_url).hostname or ""
+    return "." in host and not host[-1].isdigit()  # as addresses end, and no top-level domain
 
 
 class ListedPrices:

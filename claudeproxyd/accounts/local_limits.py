@@ -25,7 +25,7 @@ class LocalLimits:
         self._limits = limits
         self.settle = limits.settle
         self.reserve = limits.reserve
-        self.recall = limits.add
+        self.recall = self.assume = limits.add
 
     def start(self) -> Deferred[None]:
         """See :class:`~claudeproxyd.interfaces.ILimitStore`."""

@@ -21,6 +21,7 @@ from claudeproxyd.accounts.rows import QUARTER, Series, day_rows, row_of
 from claudeproxyd.accounts.schema import ATTEMPTS, FIGURES, SERIES, VERSION, SqlTypes, tables
 
 if TYPE_CHECKING:
+    from claudeproxyd.accounts.rows import Question
     from claudeproxyd.observe.usage import UsageRecord
 
 SCHEMA = "claudeproxyd"
@@ -182,8 +183,8 @@ class PostgresLedger(LedgerDatabase):
     def _label(self, name: str) -> str:
         return _text(name)
 
-    def _totals(self, by: Sequence[str]) -> str:
-        return _totals(by)
+    def _totals(self, question: Question, labels: Sequence[str]) -> str:
+        return _totals(question.by)
 
     # -- the connection
 
@@ -212,7 +213,7 @@ def _number(connection: Connection, series: Series) -> int:
 
 
 def _totals(by: Sequence[str]) -> str:
-    """Return the statement that adds up days; its values are labels, then blocks and days, first and last."""
+    """Return the statement that adds up days; see :meth:`LedgerDatabase._totals`."""
     groups = [f"{_column(name)} AS g{place}" for place, name in enumerate(by)]
     sums = [f"sum({name})::bigint AS {name}" for name in FIGURES]
     days = "days WHERE block BETWEEN ? AND ? AND day BETWEEN ? AND ?"
@@ -222,8 +223,11 @@ def _totals(by: Sequence[str]) -> str:
         days = f"(SELECT * FROM {days}) AS f"
     named = " JOIN series ON series.id = f.series" if list(by) not in ([], ["day"]) else ""
     grouped = f" GROUP BY {', '.join(f'g{place}' for place in range(len(by)))}" if by else ""
-    ordered = " ORDER BY nano_usd DESC NULLS LAST, input_tokens DESC, 1"
-    return f"SELECT {', '.join(groups + sums)} FROM {days}{named}{grouped}{ordered}"
+    ordered = "".join(f", g{place}" for place in range(len(by)))
+    return (
+        f"SELECT {', '.join(groups + sums)} FROM {days}{named}{grouped}"
+        f" ORDER BY nano_usd DESC NULLS LAST, input_tokens DESC{ordered} LIMIT ?"
+    )
 
 
 def _column(name: str) -> str:

@@ -38,6 +38,8 @@ class Question(NamedTuple):
     """The last."""
     by: Sequence[str]
     """``day``, ``client``, ``model``, ``model_served``, ``provider``, ``credential``, ``label.NAME``."""
+    limit: int = 0
+    """Groups that are wanted, of those that cost most; 0: all."""
 
 
 def first_id(time: float) -> str:

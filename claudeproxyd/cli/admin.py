@@ -26,6 +26,7 @@ from claudeproxyd.cli.command import (
     on_reactor,
     say,
 )
+from claudeproxyd.cli.figures import plain_json, plain_lines
 from claudeproxyd.cli.place import ELSEWHERE, KEY_VARIABLE, PLACE_VARIABLE, AdminPlace, find_place
 from claudeproxyd.upstream.tls import connection_creator
 
@@ -58,7 +59,7 @@ class AdminEndpoints:
             return socket
         host = uri.host.decode("ascii").strip("[]")
         way: IStreamClientEndpoint = HostnameEndpoint(self._reactor, host, uri.port, timeout=CONNECT_TIMEOUT)
-        return wrapClientTLS(connection_creator(host), way) if uri.scheme == b"https" else way
+        return wrapClientTLS(connection_creator(host), way, clock=self._reactor) if uri.scheme == b"https" else way
 
 
 class _Error(msgspec.Struct):
@@ -133,7 +134,9 @@ class Admin:
             return message
         if self._place.key:
             return f"{self._place.url} does not know the key: look at ${KEY_VARIABLE}, or at server.admin_key"
-        why = self._place.keyless or f"set ${KEY_VARIABLE}, or name the file with server.admin_key by --config"
+        if self._place.keyless:
+            return f"{self._place.url} wants a key: set ${KEY_VARIABLE}, for {self._place.keyless}"
+        why = f"set ${KEY_VARIABLE}, or name the file with server.admin_key by --config"
         return f"{self._place.url} wants a key: {why}"
 
     def _stranger(self, more: str = "") -> str:
@@ -170,7 +173,7 @@ class AdminCommand(ConfiguredCommand):
 
     def show(self, json: bytes, text: str) -> int:
         """Print *json* where that was asked for, and else *text*."""
-        say(msgspec.json.format(json).decode() if self.get("json") else text)
+        say(plain_json(msgspec.json.format(json).decode()) if self.get("json") else plain_lines(text))
         return DONE
 
 

@@ -16,6 +16,7 @@ from twisted.internet import task
 from twisted.python import usage
 
 from claudeproxyd import __version__
+from claudeproxyd.cli.figures import plain_lines
 
 DONE = 0
 REFUSED = 1
@@ -107,6 +108,11 @@ def say(text: str) -> None:
     """Print *text* and a line's end, at once."""
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
+
+
+def complain(words: str) -> None:
+    """Print *words*, which may quote what others have written, beside what is printed."""
+    sys.stderr.write(f"claudeproxyd: {plain_lines(words)}\n")
 
 
 def on_reactor(do: Callable[[Any], Awaitable[int]], interrupted: int = INTERRUPTED) -> int:

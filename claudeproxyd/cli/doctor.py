@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
-from collections.abc import Sequence
+from functools import partial
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
 
-from claudeproxyd.checkup import Checkup, Finding
+from claudeproxyd.checkup import Checkup, Finding, IssuerFinding
 from claudeproxyd.cli.admin import Admin, AdminCommand, admin_at
-from claudeproxyd.cli.command import DONE, REFUSED, UNREACHABLE, CommandFailed, on_reactor
-from claudeproxyd.cli.figures import plain
+from claudeproxyd.cli.command import DONE, REFUSED, UNREACHABLE, CommandFailed, complain, on_reactor
+from claudeproxyd.cli.figures import counted, plain
 from claudeproxyd.cli.place import PLACE_VARIABLE, find_place
 from claudeproxyd.translate.signatures import Signatures
 from claudeproxyd.web.buffers import BufferBudget
@@ -27,17 +26,19 @@ PATIENCE = 600.0
 
 
 class Findings(msgspec.Struct):
-    """How credentials are."""
+    """How credentials and issuers are."""
 
     credentials: list[Finding]
+    issuers: list[IssuerFinding] = []
 
 
 class DoctorCommand(AdminCommand):
-    """Asks each credential's provider for its models and a count of tokens, and says what is wrong and what mends it.
+    """Asks each credential's provider for its models and a count of tokens, and each issuer of tokens for its keys, and
+    says what is wrong and what mends it.
 
     The running daemon asks with the secrets that it has. Where none runs, or with --alone, this command asks by the
-    configuration. Neither costs anything at the provider. Exits with 1 if something is wrong with a credential that is
-    not disabled.
+    configuration. Neither costs anything at the provider. Exits with 1 if something is wrong with an issuer, or with a
+    credential that is not disabled.
     """
 
     optParameters: ClassVar = [
@@ -60,7 +61,7 @@ class DoctorCommand(AdminCommand):
                 except CommandFailed as error:
                     if error.code != UNREACHABLE or self["admin"] or os.environ.get(PLACE_VARIABLE):
                         raise
-                    sys.stderr.write(f"claudeproxyd: {error}; asking by the configuration meanwhile\n")
+                    complain(f"{error}; asking by the configuration meanwhile")
             return self.tell(await _ask_alone(reactor, self["config"], self["provider"], self["credential"]))
 
         return on_reactor(do)
@@ -68,22 +69,25 @@ class DoctorCommand(AdminCommand):
     async def ask(self, admin: Admin, clock: IReactorTime) -> int:
         """See the base."""
         which = {"provider": self["provider"], "credential": self["credential"]}
-        return self.tell((await admin.post("/admin/v1/pool/check", which, Findings, PATIENCE)).credentials)
+        return self.tell(await admin.post("/admin/v1/pool/check", which, Findings, PATIENCE))
 
-    def tell(self, findings: Sequence[Finding]) -> int:
+    def tell(self, found: Findings) -> int:
         """Print them; return the exit code."""
-        if not findings:
+        credentials, issuers = found.credentials, found.issuers
+        if not credentials and not issuers:
             raise CommandFailed(REFUSED, "there is no such credential: claudeproxyd pool lists them")
-        self.show(msgspec.json.encode({"credentials": findings}), "\n".join(map(in_words, findings)))
-        return REFUSED if any(each.trouble and not each.disabled for each in findings) else DONE
+        lines = [*map(in_words, credentials), *map(issuer_in_words, issuers)]
+        self.show(msgspec.json.encode(found), "\n".join(lines))
+        in_trouble = [*(each.trouble for each in credentials if not each.disabled), *(each.trouble for each in issuers)]
+        return REFUSED if any(in_trouble) else DONE
 
 
 def in_words(finding: Finding) -> str:
     """Return the lines that tell of one credential."""
     name = f"{finding.provider}/{finding.credential}" + (", which is disabled" if finding.disabled else "")
     if finding.trouble:
-        return plain(f"WRONG  {name}: {finding.trouble}") + "\n" + plain(f"       {finding.mend}")
-    able = [] if finding.models is None else [f"lists {finding.models} models"]
+        return _wrong(name, finding.trouble, finding.mend)
+    able = [] if finding.models is None else [f"lists {counted(finding.models, 'model')}"]
     if finding.tokens is not None:
         able.append(f"counts tokens of {finding.model}")
     if finding.note:
@@ -91,7 +95,19 @@ def in_words(finding: Finding) -> str:
     return plain(f"well   {name}: {', '.join(able)}")
 
 
-async def _ask_alone(reactor: Any, config_file: str | None, provider: str, credential: str) -> list[Finding]:
+def issuer_in_words(finding: IssuerFinding) -> str:
+    """Return the lines that tell of one issuer."""
+    name = f"issuer {finding.issuer}"
+    if finding.trouble:
+        return _wrong(name, finding.trouble, finding.mend)
+    return plain(f"well   {name}: publishes {counted(finding.keys or 0, 'key')}, for {', '.join(finding.algorithms)}")
+
+
+def _wrong(name: str, trouble: str, mend: str) -> str:
+    return plain(f"WRONG  {name}: {trouble}") + "\n" + plain(f"       {mend}")
+
+
+async def _ask_alone(reactor: Any, config_file: str | None, provider: str, credential: str) -> Findings:
     """Make executors of the configuration, and ask with them. Raises CommandFailed."""
     # They take half a second, which who asks a daemon need not wait for.
     from claudeproxyd import configured
@@ -99,6 +115,8 @@ async def _ask_alone(reactor: Any, config_file: str | None, provider: str, crede
     from claudeproxyd.config.loading import load
     from claudeproxyd.executors.kinds import makers
     from claudeproxyd.executors.turns import Turns
+    from claudeproxyd.issuers.checkup import issuer_findings
+    from claudeproxyd.issuers.registry import fetcher_over_http
     from claudeproxyd.observe.scrub import configure, redact_bytes
     from claudeproxyd.plugin_loader import plugin_makers
     from claudeproxyd.providers import ExecutorServices, Upstreams
@@ -123,8 +141,11 @@ async def _ask_alone(reactor: Any, config_file: str | None, provider: str, crede
     credentials = configured.credentials(config, sources)
     asked = [each for each in credentials if (each.provider, each.name) not in granted]
     checkup = Checkup(reactor, config, upstreams.executors, asked)
-    found = redact_bytes(msgspec.json.encode(await checkup.findings(provider, credential)))
-    return msgspec.json.decode(found, type=list[Finding]) + [
+    found = Findings(await checkup.findings(provider, credential))
+    if not (provider or credential):
+        found.issuers = await issuer_findings(reactor, config.issuers, partial(fetcher_over_http, reactor))
+    found = msgspec.json.decode(redact_bytes(msgspec.json.encode(found)), type=Findings)
+    found.credentials += [
         Finding(
             provider=each.provider,
             credential=each.name,
@@ -134,3 +155,4 @@ async def _ask_alone(reactor: Any, config_file: str | None, provider: str, crede
         for each in credentials
         if (each.provider, each.name) in granted and provider in ("", each.provider) and credential in ("", each.name)
     ]
+    return found

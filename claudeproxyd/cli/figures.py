@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from datetime import datetime
 
@@ -13,6 +14,16 @@ _UNITS = ((_DAY, "d", _HOUR, "h"), (_HOUR, "h", _MINUTE, "min"), (_MINUTE, "min"
 def plain(text: object) -> str:
     """Return *text* in one line that does nothing to a terminal: clients and upstreams choose names and words."""
     return "".join(character if character.isprintable() else "·" for character in str(text))
+
+
+def plain_lines(text: str) -> str:
+    """Return *text* line by line as :func:`plain` has it."""
+    return "\n".join(map(plain, text.split("\n")))
+
+
+def plain_json(text: str) -> str:
+    """Return JSON that says the same as *text*, and does nothing to a terminal."""
+    return "".join(each if each.isprintable() or each == "\n" else json.dumps(each)[1:-1] for each in text)
 
 
 def counted(count: int, what: str) -> str:

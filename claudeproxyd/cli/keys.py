@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
@@ -13,7 +12,7 @@ import msgspec
 from twisted.python.usage import UsageError
 
 from claudeproxyd.cli.admin import Admin, AdminCommand
-from claudeproxyd.cli.command import DONE, CommandGroup, say
+from claudeproxyd.cli.command import DONE, CommandGroup, complain, say
 from claudeproxyd.cli.figures import span, table
 
 if TYPE_CHECKING:
@@ -81,7 +80,7 @@ class _OneKey(AdminCommand):
     def tell(self, minted: MintedKey, words: str) -> int:
         """Print the secret alone, so that it can be piped to where it belongs, and the rest beside it."""
         say(minted.key)
-        sys.stderr.write(f"claudeproxyd: {words}: this is the only time that it is shown\n")
+        complain(f"{words}: this is the only time that it is shown")
         return DONE
 
 

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from twisted.python import usage
 
-from claudeproxyd.cli.command import DONE, USAGE, CommandFailed, CommandGroup
+from claudeproxyd.cli.command import DONE, USAGE, CommandFailed, CommandGroup, complain
 from claudeproxyd.cli.daemon import CheckCommand, RunCommand
 from claudeproxyd.cli.doctor import DoctorCommand
 from claudeproxyd.cli.keys import KeysCommand
@@ -58,10 +58,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         options.parseOptions(sys.argv[1:] if argv is None else argv)
         return options.perform()
     except usage.UsageError as error:
-        sys.stderr.write(f"claudeproxyd: {error}\n")
+        complain(str(error))
         return USAGE
     except CommandFailed as error:
-        sys.stderr.write(f"claudeproxyd: {error}\n")
+        complain(str(error))
         return error.code
     except BrokenPipeError:
         # Whoever read it has seen enough; what is left unwritten would be complained about at the end.

@@ -28,6 +28,7 @@ class ToldGate(msgspec.Struct):
 
     model: str | None
     told: str
+    reason: str
 
 
 class ToldFailure(msgspec.Struct):
@@ -119,7 +120,7 @@ def _outage(each: ToldOutage) -> str:
 def _row(each: ToldCredential) -> Sequence[str]:
     limit = f"/{each.max_concurrency}" if each.max_concurrency else ""
     why = [_cooldown(cooldown) for cooldown in each.cooldowns]
-    why += [f"{gate.told}{_of(gate.model)}" for gate in each.gates]
+    why += [_because(f"{gate.told}{_of(gate.model)}", gate.reason) for gate in each.gates]
     if not why and each.last_failure is not None:
         why = [f"last failed {span(each.last_failure.seconds_ago)} ago: {each.last_failure.outcome}"]
     return each.provider, each.credential, each.state, f"{each.in_flight}{limit}", "; ".join(why)
@@ -127,7 +128,11 @@ def _row(each: ToldCredential) -> Sequence[str]:
 
 def _cooldown(cooldown: ToldCooldown) -> str:
     words = f"{cooldown.outcome or 'rests'}{_of(cooldown.model)} for {span(cooldown.remaining)}"
-    return f"{words}: {cooldown.reason}" if cooldown.reason else words
+    return _because(words, cooldown.reason)
+
+
+def _because(words: str, reason: str) -> str:
+    return f"{words}: {reason}" if reason else words
 
 
 def _of(model: str | None) -> str:

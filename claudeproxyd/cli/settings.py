@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import socket
-import sys
 from collections.abc import Sequence
 from typing import ClassVar
 
 import msgspec
 from twisted.python.usage import UsageError
 
-from claudeproxyd.cli.command import DONE, REFUSED, CommandFailed, ConfiguredCommand, say
+from claudeproxyd.cli.command import DONE, REFUSED, CommandFailed, ConfiguredCommand, complain, say
 from claudeproxyd.config.checking import SHOWN_BY_CLAUDE_CODE
 from claudeproxyd.config.diagnostics import ConfigError
 from claudeproxyd.config.endpoints import listener_of
@@ -47,13 +46,13 @@ class SettingsCommand(ConfiguredCommand):
             raise CommandFailed(REFUSED, str(error)) from None
         client = _client(config, self["client"])
         if config.providers and not config.models and not _serves_claude(config):
-            sys.stderr.write("claudeproxyd: no provider serves Claude's names: map them to others by [[models]]\n")
+            complain("no provider serves Claude's names: map them to others by [[models]]")
         url = _checked(self["url"]) if self["url"] else _listens(config)
         shown = settings(config, client, url, self["helper"])
         say(msgspec.json.format(msgspec.json.encode(shown)).decode())
         if "apiKeyHelper" in shown and self["helper"] == KEY_HELPER:
             whose = f"{client.name}'s key" if client is not None else "the client's key"
-            sys.stderr.write(f"claudeproxyd: whoever uses them sets CLAUDEPROXYD_KEY to {whose}\n")
+            complain(f"whoever uses them sets CLAUDEPROXYD_KEY to {whose}")
         return DONE
 
 

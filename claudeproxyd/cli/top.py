@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, ClassVar
 
@@ -13,10 +13,10 @@ from twisted.internet.task import deferLater
 
 from claudeproxyd.cli.admin import Admin, AdminCommand
 from claudeproxyd.cli.command import DONE, UNREACHABLE, CommandFailed, say
-from claudeproxyd.cli.figures import moment
+from claudeproxyd.cli.figures import moment, plain_lines
 from claudeproxyd.cli.pool import ToldPool, pool_in_words
 from claudeproxyd.cli.requests import ToldRequest, requests_in_words
-from claudeproxyd.cli.usage import usage_in_words
+from claudeproxyd.cli.usage import Row, usage_in_words
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
@@ -60,8 +60,9 @@ async def _picture(admin: Admin, height: int) -> Sequence[str]:
     lines = ["\n".join(pool_in_words(pool, most=max(3, height // 3))), ""]
     try:
         today = str(datetime.now(UTC).date())
-        query = {"from": today, "to": today, "by": "client"}
-        rows = await admin.get("/admin/v1/usage", query, list[Mapping[str, int | float | str | None]])
+        query = {"from": today, "to": today, "limit": str(max(3, height // 4))}
+        clients = await admin.get("/admin/v1/usage", {**query, "by": "client"}, list[Row])
+        everything = await admin.get("/admin/v1/usage", query, list[Row])
         requests = await admin.get("/admin/v1/requests", {"limit": str(max(3, height // 3))}, list[ToldRequest])
     except CommandFailed as error:
         if error.code == UNREACHABLE:
@@ -70,11 +71,11 @@ async def _picture(admin: Admin, height: int) -> Sequence[str]:
     else:
         lines += [
             "Today (UTC)",
-            usage_in_words(rows[: max(3, height // 4)], ["client"]),
+            usage_in_words(clients, ["client"], everything),
             "",
             requests_in_words(requests),
         ]
-    return "\n".join(lines).splitlines()
+    return plain_lines("\n".join(lines)).split("\n")
 
 
 def _height() -> int:

@@ -14,6 +14,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from claudeproxyd.config.diagnostics import check_unique_names
+from claudeproxyd.config.endpoints import is_loopback
 from claudeproxyd.config.homes import expanded
 from claudeproxyd.config.providers import check_secret
 from claudeproxyd.globs import oddity
@@ -44,6 +45,9 @@ def check_accounts(config: Config, source_map: SourceMap, diagnostics: Diagnosti
     if missing := missing_for_accounts(config.accounts.database):
         hint = "pip install 'claudeproxyd[postgresql]'"
         diagnostics.error(database, f"needs the package {missing}, which is not installed", hint)
+    elif _may_be_anybody(config.accounts.database):
+        what = "is told the password whoever it is: whoever stands before it can pass for it"
+        diagnostics.warn(database, what, "?sslmode=verify-full&sslrootcert=FILE, or sslrootcert=system")
     check_secret(config.accounts.password, source_map.at("accounts", "password"), diagnostics)
     if config.accounts.require_keys and not config.accounts.database and not config.clients:
         what = "is true, and no key could ever be minted: there is no accounts.database"
@@ -157,6 +161,20 @@ def _without_secrets(dsn: str) -> str:
         raise ValueError("is no URL of a PostgreSQL database: postgresql://user@host:5432/name?sslmode=…") from None
     hosts = url.netloc.rpartition("@")[2] or ",".join(parse_qs(url.query).get("host", ()))
     return f"postgresql://{hosts}{url.path}"
+
+
+def _may_be_anybody(dsn: str) -> bool:
+    """Whether a PostgreSQL elsewhere need not prove its name, as it need not if nothing is said of it."""
+    if not dsn.startswith(_POSTGRESQL):
+        return False
+    try:
+        url = urlsplit(dsn)
+        options = parse_qs(url.query)
+        hosts = [*url.netloc.rpartition("@")[2].split(","), *",".join(options.get("host", ())).split(",")]
+        names = [urlsplit(f"//{host}").hostname for host in hosts if not host.startswith("/")]
+    except ValueError:  # which is told already
+        return False
+    return options.get("sslmode") != ["verify-full"] and any(name and not is_loopback(name) for name in names)
 
 
 def passwords_of(accounts: Accounts) -> Iterator[str]:

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from claudeproxyd.config.accounts import check_accounts
 from claudeproxyd.config.config_paths import ConfigPath
 from claudeproxyd.config.diagnostics import Diagnostics, check_unique_names
-from claudeproxyd.config.endpoints import ListenAddress, listener_of
+from claudeproxyd.config.endpoints import ListenAddress, is_loopback, listener_of
 from claudeproxyd.config.homes import expanded
 from claudeproxyd.config.issuers import check_issuers
 from claudeproxyd.config.keys import check_keys
@@ -17,7 +17,7 @@ from claudeproxyd.config.open_access import check_access, check_reload
 from claudeproxyd.config.providers import check_provider, check_secret, parsed_url
 from claudeproxyd.config.reporting import check_reporting
 from claudeproxyd.config.schema import Client, Config, Model, OperatorSection, Provider
-from claudeproxyd.config.state import InFile, is_foreign, missing_for, state_of
+from claudeproxyd.config.state import InFile, InRedis, is_foreign, missing_for, state_of
 from claudeproxyd.config.workers import check_workers
 from claudeproxyd.globs import covers, is_glob, matches, oddity
 from claudeproxyd.interfaces import IExecutorMaker
@@ -114,6 +114,9 @@ def _server(config: Config, source_map: SourceMap, diagnostics: Diagnostics) -> 
         if isinstance(state, InFile) and is_foreign(state.path):
             hint = "name a file of the daemon's own"
             diagnostics.error(source_map.at("server", "state"), f"{state.path} is another program's database", hint)
+        elif isinstance(state, InRedis) and state.password and not state.tls and not is_loopback(state.host):
+            what = "is not encrypted: the password is sent in the clear"
+            diagnostics.warn(source_map.at("server", "state"), what, "use rediss://")
     if missing := missing_for(server.state):
         hint = "pip install 'claudeproxyd[redis]'"
         diagnostics.error(

@@ -11,6 +11,8 @@ from claudeproxyd.globs import covers, oddity
 
 #: The operator's name who has ``server.admin_key``.
 ADMIN = "operator"
+#: The role of those who may do everything.
+OPERATE = "operate"
 #: Characters; a shorter key draws a warning.
 SHORTEST = 16
 
@@ -29,6 +31,9 @@ def check_keys(config: Config, source_map: SourceMap, diagnostics: Diagnostics) 
         first = operators.setdefault(operator.key.digest, whose)
         if first != whose:
             diagnostics.error(at, f"is {first} too", "give each operator its own")
+    if config.operators and admin is None and not any(operator.role == OPERATE for operator in config.operators):
+        what = "has nobody who may operate: all actions of the page and the command are refused, reload too"
+        diagnostics.warn(source_map.at("operators"), what, f'set server.admin_key, or give somebody role = "{OPERATE}"')
     upstream = {
         secret.digest: f"{provider.name}/{credential.name}"
         for provider in config.providers
@@ -53,7 +58,7 @@ def check_keys(config: Config, source_map: SourceMap, diagnostics: Diagnostics) 
 
 def _check_minting(operator: OperatorSection, config: Config, at: ConfigPath, diagnostics: Diagnostics) -> None:
     mint = operator.mint
-    if operator.role == "operate" and mint is not None:
+    if operator.role == OPERATE and mint is not None:
         diagnostics.error(at / "mint", "bounds nothing: who operates mints what they like", "give them another role")
     if operator.role == "mint" and mint is None:
         diagnostics.error(at / "mint", "is missing", 'such as { labels = { team = "ads" } }')

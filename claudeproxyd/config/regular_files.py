@@ -12,6 +12,15 @@ LARGEST_SECRET = 1_048_576
 LARGEST_CONFIGURATION = 4_194_304
 
 
+def identity_of(path: str) -> tuple[int, int] | None:
+    """Return what tells the file at *path* from all others, None if there is none: it may be replaced while in use."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
 class NotRegular(ValueError):
     """It is no regular file, or too large: reading a pipe or a device might never end."""
 

@@ -7,10 +7,10 @@ is in classes of the same form, beside its executor: see ``own`` of :class:`Prov
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 from typing import Any
 
+from claudeproxyd.config.cores import usable_cores
 from claudeproxyd.config.secret import Secret
 from claudeproxyd.config.setting import required, setting
 from claudeproxyd.happenings import Happening
@@ -70,7 +70,7 @@ class Server:
     trusted_proxies: list[str] = setting([], "Addresses or networks whose X-Forwarded-For is believed.")
     workers: int | str = setting(
         1,
-        'Processes that serve, as one daemon; "auto": one for each core. See [workers](workers.md).',
+        'Processes that serve, as one daemon; "auto": one for each core that it may use. See [workers](workers.md).',
         least=1,
         choices=("auto",),
         restart=True,
@@ -84,8 +84,8 @@ class Server:
 
     @property
     def processes(self) -> int:
-        """How many serve: of cores those that this process may use."""
-        return self.workers if isinstance(self.workers, int) else len(os.sched_getaffinity(0))
+        """How many serve."""
+        return self.workers if isinstance(self.workers, int) else usable_cores()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from claudeproxyd.config.cores import MAX_WORKERS
 from claudeproxyd.config.diagnostics import Diagnostics
 from claudeproxyd.config.endpoints import ListenAddress
 from claudeproxyd.config.merging import SourceMap
 from claudeproxyd.config.schema import Config
-
-#: More would be a slip of the pen.
-MAX_WORKERS = 256
 
 
 def check_workers(

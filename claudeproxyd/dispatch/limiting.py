@@ -18,7 +18,9 @@ from claudeproxyd.accounts.limits import (
     Counter,
     OverLimit,
     Reservation,
+    UsageLimits,
     amounts_of,
+    asked_by,
     in_words,
     share_in_words,
 )
@@ -32,13 +34,12 @@ from claudeproxyd.observe.transitions import Transitions
 from claudeproxyd.observe.usage import COUNT_TOKENS
 
 if TYPE_CHECKING:
-    from twisted.python.failure import Failure
-
     from claudeproxyd.accounts.limits import UsageLimits
     from claudeproxyd.dispatch.request import ApiRequest
     from claudeproxyd.headers import Headers
     from claudeproxyd.leases import Route
     from claudeproxyd.messages.usage import Usage
+    from claudeproxyd.observe.metrics import Metrics
     from claudeproxyd.observe.usage import UsageRecord
 
 BYTES_PER_TOKEN = 4
@@ -48,6 +49,8 @@ UNSAID_MAX_TOKENS = 4096
 MAX_TOKENS_SAID = 1_000_000
 """Reserved at most: no model answers with more, and a client may write any number. Others share its limits, and what is
 counted elsewhere is exact up to 2⁵³."""
+Count = Callable[[Callable[[UsageLimits, str], None]], Deferred[UsageLimits]]
+"""Counts what was used before; tells, once, what of it waits in files and why there is no more of it yet."""
 _WHAT = ("limit", "remaining", "reset")
 
 
@@ -109,8 +112,19 @@ class LimitAdmission:
         self.routes: Callable[[str], Sequence[Route]] = lambda model: ()
         """Where a model leads."""
         self._wall_clock = wall_clock
+        self.unknown: list[str] = []
+        """Why what was used before is not known, as often as it is missed."""
         self._awaited = 0
         self._waiting: list[Deferred[None]] = []
+
+    def register(self, metrics: Metrics) -> None:
+        """Have *metrics* tell how limits fare."""
+        self.store.register(metrics)
+        metrics.gauge(
+            "claudeproxyd_limits_incomplete",
+            "1 while limits do not know all that was used before the start.",
+            lambda: int(bool(self.unknown)),
+        )
 
     # -- what was used before
 
@@ -123,16 +137,42 @@ class LimitAdmission:
         self._awaited += 1
         begun.addCallback(self._go_on)
 
-    def recall(self, counted: Deferred[UsageLimits]) -> Deferred[None]:
-        """Add what *counted* fires with. Never fails: without it the limits begin at nothing."""
-        return counted.addCallbacks(self._recall, self._forgotten)
+    def recall(self, count: Count, *, told: bool = False) -> Deferred[None]:
+        """Add what was used before, as *count* tells it. Fires, and never fails, when there is no more to wait for.
 
-    def _recall(self, counted: UsageLimits) -> None:
-        self.store.recall(counted, self._wall_clock())
+        Where the ledger cannot be asked, limits begin with what waits to be entered into it: all that was used since it
+        is away. The rest is added when it is back. *told*: whoever counted it has warned of what has come to its share.
+        """
+        begun: Deferred[None] = Deferred()
+        assumed: list[UsageLimits] = []
 
-    def _forgotten(self, failure: Failure) -> None:
-        why = failure.getErrorMessage()
-        self._log.warn("limits begin at nothing, for what was used before is not known: {why}", why=why)
+        def assume(waiting: UsageLimits, why: str) -> None:
+            assumed.append(waiting)
+            now = self._wall_clock()
+            self.store.assume(waiting, now)
+            if told:
+                self.limits.are_told(waiting, now)
+            self.unknown.append(why)
+            self._log.warn(
+                "limits do not know what was used before, but for what waits in files: {why}; they are put right when"
+                " the ledger answers",
+                why=why,
+            )
+            begun.callback(None)
+
+        def recall(counted: UsageLimits) -> None:
+            now = self._wall_clock()
+            self.store.recall(counted, now, *assumed)
+            if told:
+                self.limits.are_told(counted, now)
+            if assumed:
+                self.unknown.pop()
+                self._log.info("limits know what was used before")
+            else:
+                begun.callback(None)
+
+        count(assume).addCallback(recall)
+        return begun
 
     def _go_on(self, _: object) -> None:
         self._awaited -= 1
@@ -279,8 +319,3 @@ def limit_headers(counters: Sequence[Counter], now: float) -> Headers:
 @lru_cache(256)
 def _in_rfc_3339(time: int) -> bytes:
     return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%dT%H:%M:%SZ").encode()
-
-
-def asked_by(record: UsageRecord) -> Asked:
-    """Return who asked for what an attempt used."""
-    return Asked(record.client, record.labels, record.model_asked, (record.provider,))

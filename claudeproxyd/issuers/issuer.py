@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from joserfc.errors import ClaimError, ExpiredTokenError, JoseError, MissingClaimError
 from joserfc.jwt import JWTClaimsRegistry
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, TimeoutError
 from twisted.logger import Logger
 
 from claudeproxyd.errors import ClaudeError
@@ -234,13 +234,12 @@ class Issuer(Service):
     def _not_fetched(self, failure: Failure) -> None:
         if not self.running:
             return
-        error = failure.value
         if not self._failing:
             left = self._good_until - self._clock.seconds()
             self._log.warn(
                 "issuer {url}: its keys cannot be had: {why}; {what}",
                 url=self.section.url,
-                why=error.outcome.reason if isinstance(error, AttemptFailed) else str(error) or type(error).__name__,
+                why=why_not_fetched(failure.value),
                 what=f"the last ones hold for {left:.0f} s" if left > 0 else "nobody is let in by its tokens",
             )
         self._failing = True
@@ -260,6 +259,13 @@ class Issuer(Service):
             if waiting in self._waiting:
                 del self._waiting[waiting]
                 yield waiting
+
+
+def why_not_fetched(error: BaseException | None) -> str:
+    """Return why keys could not be had, in words for operators."""
+    if isinstance(error, TimeoutError):
+        return f"no answer within {FETCH_TIMEOUT:g} s"
+    return error.outcome.reason if isinstance(error, AttemptFailed) else str(error) or type(error).__name__
 
 
 def _away() -> ClaudeError:

@@ -24,6 +24,13 @@ keys of its id."""
 PublicKey = RSAKey | ECKey
 
 _KINDS: dict[str, type[RSAKey] | type[ECKey]] = {"RSA": RSAKey, "EC": ECKey}
+_ALGORITHMS = {
+    **dict.fromkeys(("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"), "RSA"),
+    "ES256": "P-256",
+    "ES384": "P-384",
+    "ES512": "P-521",
+}
+"""By algorithm RSA, or the curve that its keys are on."""
 _MEMBERS = ("kty", "kid", "use", "alg", "n", "e", "crv", "x", "y")
 """What is taken of a key: never what is private."""
 
@@ -57,6 +64,10 @@ class KeySet:
 
     def __len__(self) -> int:
         return len(self._keys)
+
+    def algorithms(self, allowed: Sequence[str] = tuple(_ALGORITHMS)) -> list[str]:
+        """Return those of the *allowed* algorithms that some key is for."""
+        return [name for name in allowed if any(_is_for(key, name) for key in self._keys)]
 
     def signer(self, token: UnverifiedToken, algorithms: Sequence[str]) -> str | None:
         """Return the thumbprint of the key that *token* is signed by; None where that is none of these.
@@ -96,6 +107,11 @@ def _key(published: dict[str, object]) -> PublicKey | None:
     except Exception:  # it comes from outside: the parsers of numbers and of curves raise what they like
         return None
     return None if isinstance(key, RSAKey) and not _is_usual(key) else key
+
+
+def _is_for(key: PublicKey, algorithm: str) -> bool:
+    kind = "RSA" if isinstance(key, RSAKey) else key.curve_name
+    return kind == _ALGORITHMS[algorithm] and key.get("alg") in (None, algorithm)
 
 
 def _is_usual(key: RSAKey) -> bool:

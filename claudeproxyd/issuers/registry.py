@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from twisted.application.service import MultiService
 
+from claudeproxyd.issuers.checkup import issuer_findings
 from claudeproxyd.issuers.issuer import Issuer
 from claudeproxyd.issuers.published import fetcher
 from claudeproxyd.issuers.tokens import read_token, refused_token
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
     from twisted.internet.interfaces import IReactorTime
 
+    from claudeproxyd.checkup import IssuerFinding
     from claudeproxyd.config.schema import IssuerSection
     from claudeproxyd.issuers.published import FetchKeys
     from claudeproxyd.observe.exposition import Registry
@@ -35,7 +38,7 @@ class Issuers(MultiService):
         super().__init__()
         self._reactor = reactor
         self._wall_clock = wall_clock
-        self._fetcher = fetcher or self._over_http
+        self._fetcher = fetcher or partial(fetcher_over_http, reactor)
         self._issuers: dict[str, Issuer] = {}
 
     def configure(self, sections: Iterable[IssuerSection]) -> None:
@@ -69,6 +72,11 @@ class Issuers(MultiService):
             raise refused_token("its issuer is none that this gateway trusts")
         return issuer.principal(token, digest)
 
+    async def findings(self) -> list[IssuerFinding]:
+        """Return how the issuers are, by asking each for its keys once more; what is known stays."""
+        sections = [issuer.section for issuer in self._issuers.values()]
+        return await issuer_findings(self._reactor, sections, self._fetcher)
+
     def register(self, metrics: Registry) -> None:
         """Have *metrics* tell how the issuers fare."""
         metrics.gauge(
@@ -93,8 +101,10 @@ class Issuers(MultiService):
     def _each(self, what: str) -> Callable[[], dict[tuple[str, ...], float]]:
         return lambda: {(url,): getattr(issuer, what) for url, issuer in self._issuers.items()}
 
-    def _over_http(self, section: IssuerSection) -> FetchKeys:
-        return fetcher(section, http_client(self._reactor, section.proxy, section.ca_file))
+
+def fetcher_over_http(reactor: IReactorTime, section: IssuerSection) -> FetchKeys:
+    """Return what fetches an issuer's keys over the network."""
+    return fetcher(section, http_client(reactor, section.proxy, section.ca_file))
 
 
 _BY_ISSUER = ("issuer",)

@@ -10,7 +10,7 @@ from claudeproxyd.messages.loose import read_object
 if TYPE_CHECKING:
     from claudeproxyd.framing.event_stream import EventMessage
 
-#: Of what is no JSON: bytes that are told all the same.
+#: What is no JSON is told if it has no more bytes: of a part nobody would know whether it ends within a secret.
 _MAX_BYTES = 1_000
 
 
@@ -23,6 +23,7 @@ def error_in(message: EventMessage) -> dict[str, object] | None:
         return None
     said = read_object(payload)
     if said is None:
-        said = {"message": text_of(headers, ":error-message") or payload[:_MAX_BYTES].decode("utf-8", "replace")}
+        told = payload.decode("utf-8", "replace") if len(payload) <= _MAX_BYTES else f"{len(payload)} bytes"
+        said = {"message": text_of(headers, ":error-message") or told}
     name = text_of(headers, ":exception-type") or text_of(headers, ":error-code")
     return {**said, "__type": name}

@@ -41,7 +41,7 @@ class Usage:
         """Of these, what is kept for an hour."""
         self.thinking: int | None = None
         self.guessed_input: int | None = None
-        """Our estimate, where it stands for the input until the upstream has counted that."""
+        """Our estimate, where it stands for the input. Whoever counts that takes it away: the two may be the same."""
         self.estimated = False
         """Not as the upstream counted it: the output figure is ours, since the answer ended before."""
 

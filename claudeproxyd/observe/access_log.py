@@ -112,7 +112,10 @@ def mask(entry: AccessEntry) -> None:
 
 
 def _masked(words: str) -> str:
-    return scrub(words[:MAX_SEARCHED_CHARACTERS])[:MAX_TEXT_CHARACTERS]
+    masked = scrub(words[:MAX_SEARCHED_CHARACTERS])
+    if len(words) > MAX_SEARCHED_CHARACTERS:  # however short it has become, there may be half a secret at its end
+        masked = masked[:-MAX_TEXT_CHARACTERS]
+    return masked[:MAX_TEXT_CHARACTERS]
 
 
 def text_line(entry: AccessEntry) -> str:

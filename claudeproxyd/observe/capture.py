@@ -38,8 +38,9 @@ MAX_MEMORY_BYTES = 67_108_864
 MAX_OPEN_CAPTURES = 200
 #: Reads of a body whose times are noted.
 MAX_READS = 10_000
-#: Bytes kept past the cut until secrets are masked, so that none is cut in two and then not known.
-MARGIN_BYTES = 4096
+#: Bytes kept past the cut until secrets are masked, and dropped then: one that is cut in two is not known. Tokens that
+#: carry their groups have so many.
+MARGIN_BYTES = 16_384
 
 _ours = re.compile(r"\d{8}T\d{6}\.\d{3}Z-[\w.-]+\.json", re.ASCII).fullmatch
 _unsafe = re.compile(r"[^\w.-]", re.ASCII).sub
@@ -74,6 +75,8 @@ class RecordedBody:
     def plain(self, max_bytes: int) -> dict[str, object]:
         """Return it as the file has it: ``text``, or ``base64`` where it is not UTF-8; and when each read came."""
         data = scrub_bytes(b"".join(self._parts), _rest)
+        if self.kept < self._size:
+            data = data[:-MARGIN_BYTES]
         cut = self.kept < self._size or len(data) > max_bytes
         return {
             "bytes": self._size,
@@ -296,7 +299,7 @@ def _rest() -> None:
 
 def _masked(headers: Headers) -> list[tuple[str, str]]:
     return [
-        (name.decode("latin-1"), "***" if name.lower() in SECRET else scrub(value.decode("latin-1")))
+        (scrub(name.decode("latin-1")), "***" if name.lower() in SECRET else scrub(value.decode("latin-1")))
         for name, value in headers
     ]
 

@@ -98,7 +98,7 @@ class Scrubber:
         self._words = Remembered[str, str](self._redacted_word)
         """What :meth:`redacted` gives for words: each request repeats the names of models and the like."""
         self._innocent: set[bytes] = set()
-        """Values of headers that hold nothing known: most are those of the answer before."""
+        """Names and values of headers that hold nothing known: most are those of the answer before."""
 
     def configure(self, values: Iterable[str]) -> None:
         """Mask these exact values for as long as the configuration has them, and a while longer: all its secrets."""
@@ -160,6 +160,11 @@ class Scrubber:
             return text
         return self.redacted_data(data).decode("utf-8", "surrogatepass")
 
+    def holds_secret(self, text: str) -> bool:
+        """Whether there is in *text* what is a secret beyond doubt."""
+        data = text.encode("utf-8", "surrogatepass")
+        return self.redacted_data(data) != data
+
     def redacted_data(self, data: bytes) -> bytes:
         """Return *data* with known values and keys of an unmistakable shape masked, for clients."""
         data = self._without_known(data)
@@ -169,21 +174,29 @@ class Scrubber:
         return data
 
     def redacted_headers(self, headers: Headers) -> Headers:
-        """Return *headers* with known values masked.
+        """Return *headers* with known values masked, and without those that have one in their names.
 
-        Called for every answer: values that were seen before, or are too short, cost next to nothing.
+        Called for every answer: what was seen before, or is too short, costs next to nothing.
         """
         shortest, innocent = self._shortest, self._innocent
         fresh = [value for _, value in headers if len(value) >= shortest and value not in innocent]
-        if not fresh:
+        names = [name for name, _ in headers if len(name) >= shortest and name not in innocent]
+        if not fresh and not names:
             return headers
+        if names and self._are_in(b"\n".join(names)):
+            headers = [pair for pair in headers if not self._are_in(pair[0])]
+            names = []
         values = b"\n".join(fresh)
         if self._without_known(values) != values:
             return [(name, self._without_known(value)) for name, value in headers]
-        if len(innocent) + len(fresh) > MAX_WORDS:
+        if len(innocent) + len(fresh) + len(names) > MAX_WORDS:
             innocent.clear()
-        innocent.update(value for value in fresh if len(value) <= MAX_WORD_LENGTH)
+        innocent.update(each for each in (*fresh, *names) if len(each) <= MAX_WORD_LENGTH)
         return headers
+
+    def _are_in(self, names: bytes) -> bool:
+        """Whether *names* of headers, which lose their capitals, have one of the known values in them."""
+        return any(known.lower() in names for known in self._known)
 
     def _without_known(self, data: bytes) -> bytes:
         size = len(data)
@@ -249,3 +262,4 @@ scrub_bytes = _daemon.data
 redact = _daemon.redacted
 redact_bytes = _daemon.redacted_data
 redact_headers = _daemon.redacted_headers
+holds_secret = _daemon.holds_secret

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import time
 from collections.abc import Callable, MutableMapping
@@ -24,10 +25,14 @@ class ServiceManager:
     _log = Logger()
 
     def __init__(self, environ: MutableMapping[str, str], clock: IReactorTime) -> None:
-        """Takes ``NOTIFY_SOCKET`` out of *environ*: what is said there is said by this process alone."""
+        """Takes its variables out of *environ*: what is said there is said by this process alone."""
         self._clock = clock
+        watched, pid = environ.pop("WATCHDOG_USEC", ""), environ.pop("WATCHDOG_PID", "")
         named = environ.pop("NOTIFY_SOCKET", "")
         self._address = f"\0{named[1:]}" if named.startswith("@") else named if named.startswith("/") else ""
+        is_watched = self._address and watched.isdecimal() and pid in ("", str(os.getpid()))
+        self.alive_every = int(watched) / 2e6 if is_watched else 0.0
+        """Seconds between two calls of :meth:`alive`; 0: nobody waits for it."""
 
     def ready_when(self, settled: Callable[[], bool], status: str) -> None:
         """Say that the daemon serves as soon as it is *settled*."""
@@ -50,10 +55,14 @@ class ServiceManager:
         """Say that the daemon is about to end, and what it waits for."""
         self._send("STOPPING=1", status)
 
-    def _send(self, state: str, status: str, *more: str) -> None:
+    def alive(self) -> None:
+        """Say that the reactor runs. A daemon that does not for :attr:`alive_every` twice is ended."""
+        self._send("WATCHDOG=1")
+
+    def _send(self, state: str, status: str = "", *more: str) -> None:
         if not self._address:
             return
-        lines = [state, f"STATUS={redact(' '.join(status.split()))}", *more]
+        lines = [state, *([f"STATUS={redact(' '.join(status.split()))}"] if status else []), *more]
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sending:
                 sending.setblocking(False)

@@ -11,7 +11,7 @@ import twisted
 import claudeproxyd
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from claudeproxyd.observe.exposition import Registry
 
@@ -27,6 +27,8 @@ class Status:
     """What the last one that went well has changed."""
     mistake: str = ""
     """Why the last one changed nothing; '' where it went well. The file as it is would not start, either."""
+    unknown_use: Sequence[str] = ()
+    """Why limits do not know all that was used before the start; empty where they do."""
 
     @classmethod
     def begun(cls, now: float) -> Status:

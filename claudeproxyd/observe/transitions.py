@@ -56,6 +56,11 @@ class Transitions:
             self._lasting.add(state)
             self.tell(what, message, **subject)
 
+    def lasts(self, what: Happening, **subject: str) -> None:
+        """Note that a state has begun which was told elsewhere."""
+        if len(self._lasting) < MAX_LASTING:
+            self._lasting.add((what, frozenset(subject.items())))
+
     def end(self, what: Happening, **subject: str) -> None:
         """Note that a state is over: it is told when it begins again."""
         self._lasting.discard((what, frozenset(subject.items())))

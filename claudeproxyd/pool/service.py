@@ -98,7 +98,7 @@ class CredentialPool(Service):
         """
         self._shares = shares
         self._transitions = transitions or Transitions(wall_clock)
-        self._refused: set[tuple[str, ...]] = set()
+        self._refused: set[tuple[str, str]] = set()
         """Credentials whose secret was refused, and that were not used since."""
         self._changed = changed
         """As :meth:`__init__` says; None while state is restored."""
@@ -167,9 +167,8 @@ class CredentialPool(Service):
             self._log(turned, outcome, now)
             if outcome.kind is Kind.AUTH:
                 self._tell_refused(lease, outcome)
-        if self._refused and outcome.kind is Kind.OK and (key := lease.pair.pooled.key) in self._refused:
-            self._refused.discard(key)
-            self._transitions.end(Happening.CREDENTIAL_REFUSED, provider=key[0], credential=key[1])
+        if self._refused and outcome.kind is Kind.OK:
+            self._taken_again(*lease.pair.pooled.key)
         if turned is not None or lease.pair.provider.gate_count:
             self._arm()
         if self._queue:
@@ -207,6 +206,20 @@ class CredentialPool(Service):
         reason = outcome.reason or "no reason given"
         message = f"{provider} refuses the credential {credential}: {reason}"
         self._transitions.begin(Happening.CREDENTIAL_REFUSED, message, provider=provider, credential=credential)
+
+    def _taken_again(self, provider: str, credential: str) -> None:
+        """Note that a credential is served, which may have been refused."""
+        if (key := (provider, credential)) in self._refused:
+            self._refused.discard(key)
+            self._transitions.end(Happening.CREDENTIAL_REFUSED, provider=provider, credential=credential)
+
+    def _cooled_elsewhere(self, provider: str, credential: str, kind: Kind | None) -> None:
+        """Note a refusal that another process, or the one before this one, has told of, and its end."""
+        if kind is None:
+            self._taken_again(provider, credential)
+        elif kind is Kind.AUTH:
+            self._refused.add((provider, credential))
+            self._transitions.lasts(Happening.CREDENTIAL_REFUSED, provider=provider, credential=credential)
 
     def _log_up(self, gate: ScopeGate) -> None:
         self.log.info("{scope} is up again", scope=str(gate.scope))
@@ -558,7 +571,8 @@ class CredentialPool(Service):
         changed, self._changed = self._changed, None
         try:
             now = self._clock.seconds()
-            return state.restore(saved, (self._messages, self._counts), self._affinities, now, self._ahead())
+            both = (self._messages, self._counts)
+            return state.restore(saved, both, self._affinities, now, self._ahead(), self._cooled_elsewhere)
         finally:
             self._changed = changed
             self._arm()

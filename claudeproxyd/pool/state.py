@@ -15,7 +15,7 @@ Among changes, None stands for a value that is gone.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated
 
 import msgspec
@@ -122,10 +122,12 @@ def restore(
     affinities: SessionAffinities[PooledCredential],
     now: float,
     ahead: float,
+    cooled: Callable[[str, str, Kind | None], None],
 ) -> list[str]:
     """Restore saved state, or merge a peer's. Return the keys that could not be applied.
 
     Such a key is damaged, outlived, or of no credential here. *both*: the candidates for messages and for count_tokens.
+    *cooled* is called with each credential, and why it cools for every model; None: it did, and does no more.
     The later end of two cooldowns holds, and the later use of two affinities. None ends a cooldown or a disabling, but
     no affinity: each daemon ends its own.
     """
@@ -136,9 +138,11 @@ def restore(
             match _decode(name):
                 case ["cooldown", str() as use, str() as provider, credential, model]:
                     candidates = both[_CANDIDATES.index(use)]
-                    _restore_cooldown(
-                        candidates, _find_scope(candidates, provider, credential, model), value, now, ahead
-                    )
+                    scope = _find_scope(candidates, provider, credential, model)
+                    did_cool = scope.cooldown is not None
+                    kind = _restore_cooldown(candidates, scope, value, now, ahead)
+                    if credential is not None and model is None and (did_cool or kind is not None):
+                        cooled(provider, credential, kind)
                 case ["affinity", str() as session, str() as model]:
                     if value is None:
                         continue
@@ -175,22 +179,25 @@ def _find_scope(candidates: Candidates, provider: str, credential: str | None, m
     return pooled if model is None else credentials.model(model).pair(pooled)
 
 
-def _restore_cooldown(candidates: Candidates, scope: CooldownScope, value: object, now: float, ahead: float) -> None:
-    """Impose one cooldown, or lift it. Raises ValueError for a damaged value."""
+def _restore_cooldown(
+    candidates: Candidates, scope: CooldownScope, value: object, now: float, ahead: float
+) -> Kind | None:
+    """Impose one cooldown, or lift it. Return what it is due to, or None. Raises ValueError for a damaged value."""
     cooldown = scope.cooldown
     if value is None:
         if cooldown is not None:
             candidates.lift(cooldown)
-        return
+        return None
     saved = msgspec.convert(value, _SavedCooldown)
+    kind = Kind(saved.kind)
     until = min(saved.until - ahead, now + MAX_RESTORED_SECONDS)
     if math.isnan(until):
         raise ValueError(until)
     if cooldown is None:
         cooldown = ScopeCooldown(scope)
     elif until <= max(now, cooldown.until):
-        return
-    cooldown.kind = Kind(saved.kind)
+        return kind
+    cooldown.kind = kind
     cooldown.reason = saved.reason
     cooldown.level = saved.level
     cooldown.until = until
@@ -200,3 +207,4 @@ def _restore_cooldown(candidates: Candidates, scope: CooldownScope, value: objec
     cooldown.limit = 1
     cooldown.running = until > now
     candidates.impose(cooldown)
+    return kind

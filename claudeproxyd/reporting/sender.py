@@ -141,5 +141,8 @@ def both(one: Deferred[None], other: Deferred[None]) -> Deferred[None]:
 
 def _shown(body: bytes) -> str:
     """Return what a refusal says, as a log may have it."""
-    text = scrub(body[:MAX_SEARCHED_BYTES].decode("utf-8", "replace"))
-    return " ".join(text.split())[:MAX_TOLD]
+    text = body[:MAX_SEARCHED_BYTES].decode("utf-8", "replace")
+    if len(body) > MAX_SEARCHED_BYTES:  # its last word may be half a secret, which nobody would know
+        before, *last = text.rsplit(maxsplit=1) or [""]
+        text = before if last else ""
+    return " ".join(scrub(text).split())[:MAX_TOLD]

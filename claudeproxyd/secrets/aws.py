@@ -16,6 +16,7 @@ from twisted.web.http_headers import Headers
 
 from claudeproxyd.config.endpoints import is_loopback
 from claudeproxyd.config.regular_files import LARGEST_SECRET, NotRegular, read_regular
+from claudeproxyd.observe.scrub import remember
 from claudeproxyd.secrets.aws_profiles import BadProfile, read_profile, region_of
 from claudeproxyd.secrets.endpoint import response_of
 from claudeproxyd.secrets.failures import refused, unavailable
@@ -201,6 +202,7 @@ class AwsChain:
         except (OSError, NotRegular, UnicodeDecodeError) as e:
             why = e.strerror if isinstance(e, OSError) else "it is no text of a token"
             raise refused(f"the web identity token {path} cannot be read: {why}") from None
+        remember([token])
         form = {"RoleArn": role, "RoleSessionName": session or _SESSION, "WebIdentityToken": token}
         return await self._ask_sts("AssumeRoleWithWebIdentity", form, None)
 
@@ -211,6 +213,7 @@ class AwsChain:
         body = urlencode({"Action": action, "Version": _STS_VERSION, **form}).encode()
         headers = Headers({"content-type": [_STS_FORM], "accept": ["text/xml"]})
         if keys is not None:
+            remember(keys.secrets())
             parts = urlsplit(url)
             signed = [("content-type", _STS_FORM)]
             lines = Signer(region, "sts").lines(
@@ -252,6 +255,7 @@ class AwsChain:
                 token = read_regular(path, LARGEST_SECRET).data.decode().strip()
             except (OSError, NotRegular, UnicodeDecodeError):
                 raise refused(f"the container's token {path} cannot be read") from None
+        remember([token])
         headers = Headers({"authorization": [token]} if token else {})
         return await self._told(url, headers, "the container's endpoint")
 
@@ -265,6 +269,7 @@ class AwsChain:
         )
         if status != 200:
             raise unavailable(f"{what} gives no token: {status}")
+        remember([token.decode("latin-1").strip()])
         headers = Headers({b"x-aws-ec2-metadata-token": [token.strip()]})
         roles = f"{base}/latest/meta-data/iam/security-credentials/"
         status, named = await response_of(self._http.get(roles, headers=headers, allow_redirects=False), what)

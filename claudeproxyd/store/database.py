@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from claudeproxyd.config.regular_files import identity_of
 from claudeproxyd.config.state import APPLICATION
 from claudeproxyd.pool.state import stale_at
 from claudeproxyd.store.salvage import salvage
@@ -72,6 +73,10 @@ class Database:
         """Keys from a file that was set aside, for the one that takes its place."""
         self.aside = ""
         """The file that was set aside last, and why; emptied by whoever logs it."""
+        self.was_replaced = False
+        """Another file, or none, was at its place: what was written is gone. Made false by whoever writes it again."""
+        self._identity: tuple[int, int] | None = None
+        """Of the file that is open."""
 
     def read(self) -> dict[str, object]:
         """Return everything that is not stale; first what keeps requests from credentials, then the longest unused.
@@ -123,8 +128,12 @@ class Database:
 
     def _do(self, work: Callable[[sqlite3.Connection], object]) -> object:
         try:
+            if self._connection is not None and identity_of(self.path) != self._identity:
+                self.was_replaced = True
+                self.close()
             if self._connection is None:
                 self._connection = self._open()
+                self._identity = identity_of(self.path)
             return work(self._connection)
         except sqlite3.OperationalError as error:
             # Python's own, of texts that are no UTF-8, have no code.

@@ -310,9 +310,13 @@ class RedisLimits:
             self._tell(book, book.use(amount, now, is_alone=self._link.connection is None))
         return self._limits.settle(asked, amounts, now)
 
-    def recall(self, counted: UsageLimits, now: float) -> None:
+    def assume(self, known: UsageLimits, now: float) -> None:
+        """See :class:`~claudeproxyd.interfaces.ILimitStore`. Redis knows better."""
+        self._limits.add(known, now)
+
+    def recall(self, counted: UsageLimits, now: float, assumed: UsageLimits | None = None) -> None:
         """See :class:`~claudeproxyd.interfaces.ILimitStore`. What Redis has of the same ledger already stands."""
-        self._limits.add(counted, now)
+        self._limits.add(counted, now, assumed)
         for counter, other in self._limits.same(counted):
             book = self._book(counter)
             used = other.used_by_window() if counter.limit.is_budget else [(0.0, other.used(now))]

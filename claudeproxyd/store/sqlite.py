@@ -126,6 +126,12 @@ class SQLiteStore:
             self._log.warn("the state file could not be used, and was set aside as {aside}", aside=self._database.aside)
             self._database.aside = ""
             self._write_anew()
+        if self._database.was_replaced:
+            self._database.was_replaced = False
+            self._log.warn(
+                "another file was put in the place of {path}, or none: all is written anew", path=self._database.path
+            )
+            self._write_anew()
         if self._closed is not None:
             self._flush()
         elif self._waiting:

@@ -114,9 +114,14 @@ class Signatures:
         count: int = MAX_SIGNATURES,
         size: int = MAX_TOTAL_BYTES,
         changed: Callable[[Mapping[str, object]], None] | None = None,
+        is_secret: Callable[[str], bool] = lambda text: False,
     ) -> None:
-        """*now* gives wall-clock seconds. *changed* is given keys and values; it neither blocks nor raises."""
+        """*now* gives wall-clock seconds. *changed* is given keys and values; it neither blocks nor raises.
+
+        *is_secret*: of what holds a key of ours, which an upstream may have put there, and which is not kept.
+        """
         self._changed = changed
+        self._is_secret = is_secret
         self.size = 0
         """Bytes of keys and signatures."""
         self._now = now
@@ -130,7 +135,7 @@ class Signatures:
 
     def keep(self, key: str, signature: str) -> None:
         """Remember a signature. An empty one, or one that is too long, is not kept."""
-        if 0 < len(signature) <= MAX_SIGNATURE_BYTES:
+        if 0 < len(signature) <= MAX_SIGNATURE_BYTES and not (self._is_secret(signature) or self._is_secret(key)):
             now = self._now()
             self._put(key, signature, now)
             self._tell({_name(key): _value(signature, now), **self._evict(now)})

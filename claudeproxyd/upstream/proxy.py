@@ -7,7 +7,7 @@ import re
 from base64 import b64encode
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote_to_bytes, urlsplit
+from urllib.parse import unquote, unquote_to_bytes, urlsplit
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClientEndpoint
@@ -18,7 +18,8 @@ from claudeproxyd.outcomes.types import AttemptPhase
 from claudeproxyd.upstream.errors import ConnectFailed, Malformed, ProxyRefused, UpstreamError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
+    from urllib.parse import SplitResult
 
     from twisted.internet.interfaces import IAddress, ITCPTransport
     from twisted.python.failure import Failure
@@ -59,9 +60,26 @@ def proxy_for(setting: str, scheme: str, host: str, port: int, environ: Mapping[
         raise ValueError("a proxy is written http://host:port or http://user:password@host:port")
     authorization = b""
     if parts.username is not None:
-        pair = unquote_to_bytes(parts.username) + b":" + unquote_to_bytes(parts.password or "")
-        authorization = b"Proxy-Authorization: Basic " + b64encode(pair) + b"\r\n"
+        authorization = f"Proxy-Authorization: Basic {_basic(parts)}\r\n".encode()
     return Proxy(parts.hostname, parts.port or 80, authorization)
+
+
+def proxy_secrets(setting: str, environ: Mapping[str, str]) -> Iterator[str]:
+    """Yield what is secret in a proxy's *setting*, as :func:`proxy_for` has it: its password, and what it is sent."""
+    variables = ("http_proxy", "https_proxy", "HTTPS_PROXY")
+    for each in [environ.get(name, "") for name in variables] if setting == "env" else [setting]:
+        try:
+            parts = urlsplit(each if "://" in each else f"http://{each}")
+        except ValueError:  # told where it is used
+            continue
+        if parts.password:
+            yield unquote(parts.password)
+            yield _basic(parts)
+
+
+def _basic(parts: SplitResult) -> str:
+    """Return what the user and the password of a URL are sent as."""
+    return b64encode(unquote_to_bytes(parts.username or "") + b":" + unquote_to_bytes(parts.password or "")).decode()
 
 
 def _exempt(host: str, port: int, no_proxy: str) -> bool:

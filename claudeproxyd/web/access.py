@@ -288,4 +288,4 @@ def _is_address(text: str) -> bool:
         ip_address(text)
     except ValueError:
         return False
-    return True
+    return "%" not in text  # behind it any words pass for the zone of an address

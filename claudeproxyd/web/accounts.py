@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 MAX_REQUESTS = 1000
 """Of one answer."""
+MAX_LIMIT = 1_000_000
+"""Of the groups that somebody wants."""
 ROWS_PER_TURN = 200
 """Rows that are written in one turn of the reactor: a millisecond's work."""
 
@@ -42,6 +44,8 @@ _Row = TypeVar("_Row")
 
 JSON = b"application/json"
 
+#: How a formula begins, in full width too.
+_FORMULAS = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
 #: The figures of a row, as they are told.
 _TOLD = (*(name for name in FIGURES if name != "nano_usd"), "usd")
 #: Of an attempt's row, what its request has in common.
@@ -53,6 +57,7 @@ class _UsageQuery(msgspec.Struct, rename={"since": "from", "until": "to"}, forbi
     until: date | None = None
     by: str = ""
     format: str = "json"
+    limit: Annotated[int, msgspec.Meta(ge=1, le=MAX_LIMIT)] | None = None
 
 
 class _RequestsQuery(msgspec.Struct, forbid_unknown_fields=True):
@@ -105,7 +110,7 @@ class ShowUsage(_OfLedger):
             raise ClaudeError(400, "format: must be json or csv")
         by = [name for name in query.by.split(",") if name]
         until = query.until or datetime.now(UTC).date()
-        question = Question(_day(query.since) if query.since else 0, _day(until), by)
+        question = Question(_day(query.since) if query.since else 0, _day(until), by, query.limit or 0)
         asked = self.ledger.totals(question)
         if query.format == "csv":
             self.answer(request, asked.addCallback(_csv, by), b"text/csv; charset=utf-8")
@@ -216,7 +221,7 @@ def _turns(rows: Sequence[_Row]) -> Iterator[Sequence[_Row]]:
 
 def _inert(value: object) -> object:
     """A value that no spreadsheet takes for a formula: clients choose models' names."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
+    return f"'{value}" if isinstance(value, str) and value.lstrip().startswith(_FORMULAS) else value
 
 
 def _requests(attempts: Sequence[dict[str, object]]) -> Iterator[bytes]:

@@ -25,14 +25,14 @@ from claudeproxyd.web.root import Endpoint, Health, Node, Ready, mount
 from claudeproxyd.web.status import ShowClients, ShowOperator, ShowStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Awaitable, Callable, Iterator
 
     from twisted.internet.defer import Deferred
     from twisted.python.failure import Failure
 
     from claudeproxyd.accounts.keys import RuntimeKeys
     from claudeproxyd.accounts.ledger import Ledger
-    from claudeproxyd.checkup import Checkup
+    from claudeproxyd.checkup import Checkup, IssuerFinding
     from claudeproxyd.interfaces import ICredentialPool, ILimitStore
     from claudeproxyd.observe.activity import ClientActivity
     from claudeproxyd.observe.status import Status
@@ -67,6 +67,7 @@ class AdminRoot(Node):
         *,
         models: Unserved | None = None,
         checkup: Callable[[], Checkup] | None = None,
+        issuers: Callable[[], Awaitable[list[IssuerFinding]]] | None = None,
         gather: Gather | None = None,
     ) -> None:
         """*reload* reads the configuration anew, and says what changed; it fails with ``ConfigError`` where that
@@ -96,7 +97,7 @@ class AdminRoot(Node):
         ):
             mount(self, path, endpoint)
         if checkup is not None:
-            mount(self, b"/admin/v1/pool/check", CheckCredentials(checkup))
+            mount(self, b"/admin/v1/pool/check", CheckCredentials(checkup, issuers))
 
 
 class Front(Endpoint):

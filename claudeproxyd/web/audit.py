@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from claudeproxyd.observe.audit import AuditEntry
+from claudeproxyd.observe.scrub import scrub
 from claudeproxyd.web.gateway import AdminGateway
 
 if TYPE_CHECKING:
@@ -43,5 +44,5 @@ def audit(
 
 def audit_refusal(request: GatewayRequest, error: ClaudeError) -> None:
     """Write down that somebody tried what they may not."""
-    path = request.path.decode("latin-1")[:MAX_PATH_CHARACTERS]
+    path = scrub(request.path.decode("latin-1"))[:MAX_PATH_CHARACTERS]
     audit(request, f"{request.method.decode('latin-1')} {path}", error=error.logged)

@@ -21,7 +21,8 @@ from zope.interface import implementer
 
 from claudeproxyd.dispatch.request import CancelReason
 from claudeproxyd.errors import ClaudeError, shutting_down
-from claudeproxyd.sockets import innermost, is_readable, unsent
+from claudeproxyd.slices import SLICE
+from claudeproxyd.sockets import has_hung_up, innermost, is_readable, unsent
 from claudeproxyd.web.head import RequestHead, not_http, read_head
 from claudeproxyd.web.request import GatewayRequest
 
@@ -52,6 +53,9 @@ CLOSE_TIMEOUT = 60.0
 ABORT_TIMEOUT = 2.0
 #: Bytes of an answer that the kernel may buffer; Linux doubles it.
 SEND_BUFFER_BYTES = 65_536
+
+#: Bytes of chunks that are read in one go, before others have a turn if that took long: of a byte each some 10 ms.
+CHUNKED_BYTES = 16_384
 
 MAX_AHEAD_BYTES = 16_384
 """Bytes that a client may send ahead, while its request is answered, before it is read from no more."""
@@ -116,6 +120,8 @@ class GatewayChannel(Protocol):
     """Bytes of the body that are still to come, where it has a length."""
     _chunks: _ChunkedTransferDecoder | None = None
     """Reads a body that has none."""
+    _pieces: list[bytes]
+    """What a read brought of that."""
     _busy = False
     _admitted = False
     """A turnstile has let it in: what is read now may take its time."""
@@ -256,7 +262,7 @@ class GatewayChannel(Protocol):
         """Read what is there, as far as it may be read now."""
         if self._busy or self._head is not None:
             return
-        if self._request is not None and not self._request.compressed:
+        if self._request is not None and not self._is_heavy:
             self._read_on()
             return
         turnstile = self.site.heavy if self._is_heavy else self.site.turnstile
@@ -266,6 +272,10 @@ class GatewayChannel(Protocol):
 
     def enter(self) -> None:
         """Deal with what was read. Called by a turnstile, where that may take a while."""
+        if self._waits_at is not None and has_hung_up(self.transport):
+            self._wait_no_more()
+            self.transport.abortConnection()
+            return
         self._wait_no_more()
         self._admitted = True
         self._read_on()
@@ -273,24 +283,34 @@ class GatewayChannel(Protocol):
 
     def _read_on(self) -> None:
         heavy = self._is_heavy
+        began = self.site.clock.seconds() if heavy else None
+        is_late = False
         self._busy = True
         try:
             if self._head is not None and self._request is not None:
                 head, self._head = self._head, None
                 self._expect(self._request, head)
-            while self._unread and heavy == self._is_heavy and self._advance():
-                pass
+            while self._unread and not is_late and heavy == self._is_heavy and self._advance():
+                if self._unread:  # requests that were sent ahead, or more chunks
+                    now = self.site.clock.seconds()
+                    began = now if began is None else began
+                    is_late = now - began >= SLICE
         except ClaudeError as error:
             self.refuse(error)
         finally:
             self._busy = False
         if self._unread and heavy != self._is_heavy:
             self._go_on()
+        elif self._unread and is_late and not self._closing:
+            self._read(False)
+            self._waits_at = self.site.heavy if heavy else self.site.turnstile
+            self._waits_at.wait(self)
 
     @property
     def _is_heavy(self) -> bool:
-        """Whether what is read next is a piece of a compressed body."""
-        return self._request is not None and self._request.compressed and self._head is None
+        """Whether what is read next is of a compressed body, or of one in chunks: a read may bring ten thousand."""
+        request = self._request
+        return request is not None and self._head is None and (self._chunks is not None or request.compressed)
 
     def _wait_no_more(self) -> None:
         if self._waits_at is not None:
@@ -372,20 +392,23 @@ class GatewayChannel(Protocol):
         if head.asks_first:
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         if head.length is None:
-            self._chunks = _ChunkedTransferDecoder(request.bodyReceived, self._chunks_ended)
+            self._pieces = []
+            self._chunks = _ChunkedTransferDecoder(self._pieces.append, self._chunks_ended)
         elif head.length:
             self._left = head.length
         else:
             self._answer(request)
 
     def _read_body(self, request: GatewayRequest) -> None:
-        data, self._unread = self._unread, b""
         if self._chunks is not None:
+            data, self._unread = self._unread[:CHUNKED_BYTES], self._unread[CHUNKED_BYTES:]
             try:
                 self._chunks.dataReceived(data)
             except _MalformedChunkedDataError:
                 raise not_http() from None
+            self._take_pieces(request)
             return
+        data, self._unread = self._unread, b""
         piece = data[: self._left]
         self._left -= len(piece)
         request.bodyReceived(piece)
@@ -393,11 +416,20 @@ class GatewayChannel(Protocol):
             self._unread = data[len(piece) :]
             self._answer(request)
 
+    def _take_pieces(self, request: GatewayRequest) -> None:
+        """Hand on what the read has brought, as one piece: the chunks may be as small as the client likes."""
+        if self._pieces:
+            piece = b"".join(self._pieces)
+            self._pieces.clear()
+            request.bodyReceived(piece)
+
     def _chunks_ended(self, rest: bytes) -> None:
+        request = self._request
+        assert request is not None
+        self._take_pieces(request)
         self._chunks = None
-        self._unread = rest
-        assert self._request is not None
-        self._answer(self._request)
+        self._unread = rest + self._unread
+        self._answer(request)
 
     def _answer(self, request: GatewayRequest) -> None:
         """Have a request answered that is whole. Dispatch bounds how long that takes: there is no deadline."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from claudeproxyd.errors import DO_NOT_RETRY, ClaudeError
 from claudeproxyd.messages import hops
+from claudeproxyd.observe.usage import foreign
 from claudeproxyd.principals import Principal
 from claudeproxyd.web.audit import audit_refusal
 from claudeproxyd.web.gateway import AdminGateway
@@ -45,7 +46,7 @@ def _authorized(request: GatewayRequest, endpoint: Endpoint) -> Endpoint:
         if not probing:
             raise
     if isinstance(endpoint, (NotFound, Node)):
-        raise ClaudeError(404, f"There is no {request.path.decode('latin-1')[:200]} here")
+        raise ClaudeError(404, f"There is no {foreign(request.path.decode('latin-1'))} here")
     if request.method not in endpoint.allowedMethods:
         if request.method == b"OPTIONS" and request.cors:
             return _Preflight(endpoint.allowedMethods)

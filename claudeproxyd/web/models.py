@@ -8,6 +8,7 @@ from urllib.parse import parse_qs
 import msgspec
 
 from claudeproxyd.errors import ClaudeError
+from claudeproxyd.observe.usage import foreign
 from claudeproxyd.web.gateway import PublicGateway
 from claudeproxyd.web.root import Endpoint, NotFound, Walk
 
@@ -73,7 +74,7 @@ class OneModel(Endpoint):
             if entry["id"] == self._model:
                 request.answer_json(_encode(entry))
                 return
-        raise ClaudeError(404, f"model: {self._model[:200]}")
+        raise ClaudeError(404, f"model: {foreign(self._model)}")
 
 
 def visible(request: GatewayRequest) -> Sequence[Mapping[str, object]]:
@@ -94,4 +95,4 @@ def _index(entries: Sequence[Mapping[str, object]], model: str, name: str) -> in
     for index, entry in enumerate(entries):
         if entry["id"] == model:
             return index
-    raise ClaudeError(400, f"{name}: there is no model {model[:200]}")
+    raise ClaudeError(400, f"{name}: there is no model {foreign(model)}")

@@ -32,6 +32,10 @@ if TYPE_CHECKING:
 
 #: A body of up to this size is read although its request is refused, so that the connection lives on.
 MAX_UNWANTED_BODY_BYTES = 65_536
+#: A piece of a body of fewer bytes is put to those before it: by itself each takes many times its size …
+SMALL_PIECE_BYTES = 1024
+#: … as long as these are fewer bytes than that.
+GATHERED_BYTES = 65_536
 #: A body of more bytes has a turn of the reactor to be gathered in, and another to be read.
 LARGE_BODY_BYTES = 1_048_576
 #: Bytes of a path with its query.
@@ -91,7 +95,7 @@ class GatewayRequest:
         self._endpoint: Resource | None = None
         self._refusal: ClaudeError | None = None
         self._decoder: BodyDecoder | None = None
-        self._chunks: list[bytes] = []
+        self._chunks: list[bytes | bytearray] = []
         """The body while it comes, its content coding undone."""
         self._body: Body | None = None
         """The whole body, once it was taken."""
@@ -164,7 +168,18 @@ class GatewayRequest:
         if self._decoder is not None:
             data = self._decoded(self._decoder, data)
         self._hold(len(data))
-        self._chunks.append(data)
+        self._gather(data)
+
+    def _gather(self, data: bytes) -> None:
+        chunks = self._chunks
+        if not chunks or len(data) >= SMALL_PIECE_BYTES:
+            chunks.append(data)
+            return
+        last = chunks[-1]
+        if isinstance(last, bytearray) and len(last) < GATHERED_BYTES:
+            last += data
+        else:
+            chunks.append(bytearray(data))
 
     @property
     def refused(self) -> bool:
@@ -258,7 +273,7 @@ class GatewayRequest:
                 raise _damaged(error) from None
         chunks, self._chunks = self._chunks, []
         held, self._held = self._held, 0
-        data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        data = b"".join(chunks)
         self._body = Body(data, self.gateway.buffers, self._client_name, held)
         return self._body
 

@@ -25,7 +25,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class ShowStatus(Endpoint):
-    """``/admin/v1/status``: version, age, and how the last reload went."""
+    """``/admin/v1/status``: version, age, how the last reload went, and whether limits know what was used before."""
 
     def __init__(self, status: Status) -> None:
         super().__init__()
@@ -44,6 +44,7 @@ class ShowStatus(Endpoint):
                 "mistake": status.mistake,
                 "changes": status.changes,
             },
+            "limits": {"complete": not status.unknown_use, "why": " ".join(dict.fromkeys(status.unknown_use))},
         }
         request.answer_json(redact_bytes(_encode(told)))
 

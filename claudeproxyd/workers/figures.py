@@ -60,6 +60,7 @@ RULES: Mapping[str, Combine] = {
             "process_max_fds",
             "claudeproxyd_model_ready",
             "claudeproxyd_issuer_keys",
+            "claudeproxyd_ledger_connected",
             "claudeproxyd_certificate_expiry_timestamp_seconds",
         ),
         min,

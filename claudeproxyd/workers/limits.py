@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, cast
 
 from msgspec.structs import astuple
 from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone
 from zope.interface import implementer
 
-from claudeproxyd.accounts.limits import Amounts, Asked, OverLimit, Reservation, UsageLimits, amounts_of
+from claudeproxyd.accounts.limits import Amounts, Asked, OverLimit, Reservation, UsageLimits, amounts_of, asked_by
 from claudeproxyd.dispatch.admission import REFUSED
-from claudeproxyd.dispatch.limiting import LimitAdmission, asked_by, limit_headers
+from claudeproxyd.dispatch.limiting import LimitAdmission, limit_headers
 from claudeproxyd.errors import ClaudeError, Refusal
 from claudeproxyd.interfaces import ILimitedPermit, IPermit
 from claudeproxyd.observe.usage import COUNT_TOKENS
@@ -137,7 +138,10 @@ class LimitsByParent(LimitAdmission):
             return permit
         amounts = self.estimated(request, routes, self._wall_clock())
         answered = self._channel.ask("reserve", (astuple(asked), astuple(amounts)))
-        answer = await shielded(answered, self._give_back)
+        try:
+            answer = await shielded(answered, self._give_back)
+        except ConnectionDone:  # this worker accepts nobody any more, and the next parent counts by the ledger
+            return permit
         number, message, headers, refusal = cast("tuple[int, str, list[list[bytes]], str]", answer)
         pairs = [(name, value) for name, value in headers]
         if not number:

@@ -123,7 +123,9 @@ class ParentDaemon(Daemon):
         self._have_served = False
         self._told_once = ToldOnce()
         self._write: Callable[[str], object] | None = None
-        self._permits = PermitBook(self.count, lambda: {worker.slot: worker.channel for worker in self.workers.ready})
+        self._permits = PermitBook(
+            self.count, lambda: {worker.slot: worker.channel for worker in self.workers.ready}, reactor
+        )
         super().__init__(reactor, loaded, load, twistd_options)
         self._limits_for_workers = LimitsForWorkers(self._limits, time.time)
         self.workers = Workers(
@@ -136,6 +138,11 @@ class ParentDaemon(Daemon):
         )
         self.workers.setServiceParent(self)
         self.metrics.gauge("claudeproxyd_workers", "Workers that serve.", lambda: len(self.workers.ready))
+        self.metrics.gauge(
+            "claudeproxyd_workers_configured",
+            "Workers that are to serve; 0 while the daemon ends.",
+            lambda: self.count if self.workers.running else 0,
+        )
         self.metrics.counter(
             "claudeproxyd_worker_restarts_total",
             "Workers that were started in the place of others.",

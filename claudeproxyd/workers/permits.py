@@ -19,13 +19,15 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
-from twisted.internet.defer import Deferred, DeferredLock
+from twisted.internet.defer import Deferred, DeferredLock, TimeoutError
 from twisted.internet.error import ConnectionDone
 
 from claudeproxyd.workers.channel import Refused, shielded
 from claudeproxyd.workers.shares import share
 
 if TYPE_CHECKING:
+    from twisted.internet.interfaces import IReactorTime
+
     from claudeproxyd.config.schema import Config
     from claudeproxyd.workers.channel import ControlChannel
 
@@ -34,6 +36,8 @@ CREDENTIAL, PROVIDER, CLIENT = "credential", "provider", "client"
 #: How permits are asked back: those that are not in use now; or else later, when nobody there needs them; or else the
 #: next that comes back, whoever needs it; or all, where none is in use.
 NOW, SPARE, DUE, ALL = "now", "spare", "due", "all"
+#: Seconds that a worker's answer is waited for.
+RECALL_TIMEOUT = 1.0
 
 
 @dataclass
@@ -49,6 +53,8 @@ class _Limit:
     """Slots that wait for one, the first first."""
     lock: DeferredLock = field(default_factory=DeferredLock)
     """Of those that need one at once."""
+    silent: set[int] = field(default_factory=set)
+    """Slots that have not answered in time, and are not asked again until they do."""
     asking: bool = False
     """The others are being asked."""
     again: bool = False
@@ -83,10 +89,11 @@ class _Limit:
 class PermitBook:
     """Who holds how many. Kept by the parent."""
 
-    def __init__(self, count: int, channels: Callable[[], Mapping[int, ControlChannel]]) -> None:
+    def __init__(self, count: int, channels: Callable[[], Mapping[int, ControlChannel]], clock: IReactorTime) -> None:
         """*channels* returns those of the workers that serve, by slot."""
         self._count = count
         self._channels = channels
+        self._clock = clock
         self._limits: dict[Key, _Limit] = {}
         self._deaths: Counter[int] = Counter()
         """How many workers have died, by slot."""
@@ -100,6 +107,7 @@ class PermitBook:
         self._deaths[slot] += 1
         for key, limit in self._limits.items():
             limit.told[slot] = 0
+            limit.silent.discard(slot)
             if slot in limit.wanting:
                 limit.wanting.remove(slot)
             self._settle(key, limit)
@@ -188,13 +196,24 @@ class PermitBook:
         limit.asking = False
 
     async def _recall(self, slot: int, key: Key, limit: _Limit, how: str) -> int:
-        """Have one worker give up what it does not use. Return how many."""
+        """Have one worker give up what it does not use. Return how many; what it says too late is counted then."""
         channel = self._channels().get(slot)
-        if channel is None:
+        if channel is None or slot in limit.silent:
             return 0
         limit.add(slot, 0)
+        deaths = self._deaths[slot]
+
+        def late(given: object) -> None:
+            if self._deaths[slot] == deaths and self._limits.get(key) is limit:
+                limit.silent.discard(slot)
+                self.yielded(slot, key, cast("int", given))
+
+        asked = shielded(channel.ask("recall", (key, limit.whole, how)), late)
         try:
-            given = await channel.ask("recall", (key, limit.whole, how))
+            given = await asked.addTimeout(RECALL_TIMEOUT, self._clock)
+        except TimeoutError:
+            limit.silent.add(slot)
+            return 0
         except (ConnectionDone, Refused):  # it died, and what it held is free
             return 0
         assert isinstance(given, int)

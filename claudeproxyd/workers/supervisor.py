@@ -30,9 +30,12 @@ FIRST_DELAY = 0.5
 LAST_DELAY = 30.0
 #: Seconds that a worker's answer is waited for.
 ANSWER_TIMEOUT = 5.0
-#: Seconds between two looks at whether workers still answer, and after how many without an answer one is killed. They
-#: are counted, and no time: when the machine was suspended nobody has hung.
-HANG_LOOK_EVERY, HANG_LOOKS = 10.0, 6
+#: Seconds between two looks at whether workers still answer. They are counted, and no time: when the machine was
+#: suspended nobody has hung.
+HANG_LOOK_EVERY = 5.0
+#: Looks without an answer after which others do a worker's work; after which it is killed; and after which one is that
+#: has never answered: where there is little of a processor the start takes its time.
+SILENT_LOOKS, HANG_LOOKS, START_LOOKS = 1, 6, 36
 #: Seconds after ``server.drain`` that a worker may take to end, until it is killed.
 END_TIMEOUT = 20.0
 
@@ -52,9 +55,11 @@ class Worker(ProcessProtocol):
         """Slots of others on whose sockets it accepts too."""
         self.looks = 0
         """Since it was asked whether it is alive, and has not answered."""
+        self.patience = START_LOOKS
+        """How many of them it is left alone for."""
         self._supervisor = supervisor
         self._half_line = b""
-        self._is_silent = False
+        self._has_hung_up = False
         self._end: Failure | None = None
         self.pid = 0
         """Its process id."""
@@ -80,20 +85,31 @@ class Worker(ProcessProtocol):
     def hung_up(self) -> None:
         """The channel is closed: nothing more comes."""
         self.ready = False
-        self._is_silent = True
+        self._has_hung_up = True
         self._over()
+
+    @property
+    def is_silent(self) -> bool:
+        """It has not answered lately."""
+        return self.looks > SILENT_LOOKS
+
+    @property
+    def serves(self) -> bool:
+        """It accepts connections, and answers."""
+        return self.ready and not self.is_silent
 
     def answers(self, _: object) -> None:
         """It is alive."""
-        self.looks = 0
+        self.looks, self.patience = 0, HANG_LOOKS
+        self._supervisor.answered(self)
 
     def refuses(self, failure: Failure) -> None:
         """It is, unless it has hung up."""
         if failure.check(Refused):
-            self.looks = 0
+            self.answers(failure)
 
     def _over(self) -> None:
-        if self._is_silent and self._end is not None:
+        if self._has_hung_up and self._end is not None:
             self._supervisor.ended(self, self._end)
 
     def kill(self) -> None:
@@ -134,7 +150,7 @@ class Workers(Service):
         self._workers: dict[int, Worker] = {}
         """Those that run, by slot."""
         self._vacant: set[int] = set()
-        """Slots whose worker has ended, or leaves, until another one serves there."""
+        """Slots whose worker has ended, leaves or has fallen silent, until one serves there."""
         self._deaths: dict[int, int] = {}
         """How often in a row one has died before it was steady."""
         self._restarts: dict[int, IDelayedCall] = {}
@@ -169,8 +185,11 @@ class Workers(Service):
         return self._gone()
 
     def hurry(self) -> None:
-        """Have those that drain cut what is left."""
+        """Have those that drain cut what is left, and end those that have fallen silent."""
         self.tell("hurry")
+        for worker in self.living:
+            if worker.is_silent:
+                worker.kill()
 
     def _gone(self) -> Deferred[None]:
         gone: Deferred[None] = Deferred()
@@ -194,7 +213,7 @@ class Workers(Service):
     @property
     def ready(self) -> Sequence[Worker]:
         """Those that serve."""
-        return [worker for worker in self._workers.values() if worker.ready]
+        return [worker for worker in self._workers.values() if worker.serves]
 
     @property
     def all_ready(self) -> bool:
@@ -212,8 +231,14 @@ class Workers(Service):
                 worker.channel.tell(name, body)
 
     def ask(self, name: str, body: object = None) -> Deferred[list[tuple[Worker, object]]]:
-        """Return what each that serves answers. One that dies, fails, or does not answer is left out. Never fails."""
+        """Return what each that serves answers. One that dies, fails, or does not answer is left out. Never fails.
+
+        One that has fallen silent is told, should it go on.
+        """
         asked = list(self.ready)
+        for worker in self._workers.values():
+            if worker.ready and worker.is_silent:
+                worker.channel.tell(name, body)
 
         def of_good(found: list[tuple[bool, object]]) -> list[tuple[Worker, object]]:
             return [(worker, answer) for worker, (good, answer) in zip(asked, found, strict=True) if good]
@@ -234,19 +259,28 @@ class Workers(Service):
     # -- their lives
 
     def look(self) -> None:
-        """Kill those that hang, and ask whether the others are alive. Called every :data:`HANG_LOOK_EVERY` seconds."""
-        for worker in self.living if self.running else ():
+        """Ask whether all are alive, and kill those that hang. Called every :data:`HANG_LOOK_EVERY` seconds."""
+        for worker in self.living:
             if not worker.looks:
                 worker.channel.ask("heard").addCallbacks(worker.answers, worker.refuses)
             worker.looks += 1
-            if worker.looks == HANG_LOOKS + 1:
+            if worker.is_silent and worker.ready and worker.slot not in self._vacant:
+                self._vacant.add(worker.slot)
+                self._cover()
+            if worker.looks == worker.patience + 1:
                 self._log.error(
                     "worker {number}, process {pid}, has not answered for {silent:g} s, and is ended",
                     number=worker.slot + 1,
                     pid=worker.pid,
-                    silent=HANG_LOOKS * HANG_LOOK_EVERY,
+                    silent=worker.patience * HANG_LOOK_EVERY,
                 )
                 worker.kill()
+
+    def answered(self, worker: Worker) -> None:
+        """Have one that had fallen silent do its work again. Called by one that is alive."""
+        if worker.ready and worker.slot in self._vacant:
+            self._vacant.discard(worker.slot)
+            self._cover()
 
     def _start(self, slot: int) -> None:
         try:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
+from contextlib import suppress
 from pathlib import Path
-
-from twisted.internet import reactor
 
 from tests.servers import wait_until_it_says
 
@@ -71,9 +72,13 @@ class RealPostgres:
         wait_until_it_says(self._process, b"ready to accept connections")
 
     def kill(self) -> None:
-        """As a crash would: all of its processes at once."""
+        """As a crash would: all of its processes at once. Those that serve connections have groups of their own."""
         if self._process is not None:
-            os.killpg(self._process.pid, 9)
+            server = self._process.pid
+            os.kill(server, signal.SIGSTOP)  # it makes no more of them
+            for each in [*Path(f"/proc/{server}/task/{server}/children").read_text().split(), server]:
+                with suppress(ProcessLookupError):
+                    os.kill(int(each), signal.SIGKILL)
             self._process.wait()
             self._process = None
 
@@ -99,5 +104,5 @@ def server() -> RealPostgres:
     global _server
     if _server is None:
         _server = RealPostgres()
-        reactor.addSystemEventTrigger("after", "shutdown", _server.stop)
+        atexit.register(_server.stop)  # a process of trial's tells the reactor of its end after each test
     return _server

@@ -7,19 +7,25 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import time
+import tracemalloc
 from collections import Counter
-from typing import Any
+from collections.abc import Callable
+from contextlib import closing
+from random import Random
+from typing import Any, ClassVar
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from claudeproxyd.accounts import database
-from claudeproxyd.accounts.database import LedgerFile
+from claudeproxyd.accounts.database import LedgerFile, open_database
 from claudeproxyd.accounts.ledger_database import ForeignLedger
 from claudeproxyd.accounts.prices import DAY as SECONDS
 from claudeproxyd.accounts.prices import NANO
 from claudeproxyd.accounts.rows import Question
+from claudeproxyd.accounts.schema import BLOCK, FIGURES, SERIES
 from claudeproxyd.interfaces import ILedgerDatabase
 from claudeproxyd.observe.usage import COUNT_TOKENS
 from tests.accounts.support import DAY, NOON, record
@@ -169,6 +175,35 @@ class AskingTests(LedgerTestCase):
         for since, until, attempts in ((DAY, DAY, 2), (DAY + 1, DAY + 2, 0), (DAY + 1, DAY + 3, 1), (0, DAY + 90, 3)):
             self.assertEqual(sum(row["attempts"] for row in self.totals(since=since, until=until)), attempts)
 
+    def test_first(self) -> None:
+        """As many as are wanted, and those are the first of all; whatever it is by, ties and absent labels included."""
+        random = Random(7)
+        self.ledger.enter(
+            record(
+                number * 500,
+                client=f"c{random.randrange(9)}",
+                labels={"team": f"t{random.randrange(3)}"} if number % 5 else {},
+                model_asked=f"m{random.randrange(3)}",
+                credential=f"k{random.randrange(2)}",
+                nano_usd=random.choice((None, 1_000, random.randrange(9_000))),
+                input_tokens=random.choice((0, 10, 1_000)),
+            )
+            for number in range(900)
+        )
+        for by in (
+            [],
+            ["day"],
+            ["client"],
+            ["day", "client"],
+            ["client", "model", "day"],
+            ["label.team", "day", "model"],
+        ):
+            for since in (0, DAY + 1):
+                ledger = self.open()
+                every = ledger.totals(Question(since, DAY + 4, by))
+                for limit in (1, 7, 40, 5_000):
+                    self.assertEqual(ledger.totals(Question(since, DAY + 4, by, limit)), every[:limit], (by, limit))
+
     def test_unknown(self) -> None:
         """No other columns, and no words of a client's in a statement."""
         for by in ("labels", "series", "key", 'label.a"b', "client; DROP TABLE days", ""):
@@ -187,6 +222,68 @@ class AskingTests(LedgerTestCase):
         self.assertEqual(ledger.attempts({"request_id": record(1).request_id}, 0.0, 10), [row])
         self.assertEqual(len(ledger.attempts({"session": "s"}, NOON + 2, 10)), 2)
         self.assertEqual(ledger.attempts({"session": "none"}, 0.0, 10), [])
+
+
+class MonthTests(LedgerTestCase):
+    """A month of 200 people, some 3 million attempts, is 48,000 rows of totals."""
+
+    OF_SERIES: ClassVar = [
+        (f"client-{client:03}", f'{{"team":"team-{client % 12}"}}', f"claude-{model}", f"claude-{model}-1", "up", key)
+        for client in range(200)
+        for model in "abcd"
+        for key in ("key-1", "key-2")
+    ]
+    DAYS = 30
+
+    def setUp(self) -> None:
+        """Write them, as they would have been added up."""
+        super().setUp()
+        random = Random(13)
+        with closing(open_database(self.path)) as connection, connection:
+            connection.executemany(
+                f"INSERT INTO series ({', '.join(SERIES)}) VALUES (?, ?, ?, ?, ?, ?)", self.OF_SERIES
+            )
+            figures = [random.randrange(10**9) for _ in FIGURES]
+            connection.executemany(
+                f"INSERT INTO days (block, series, day, {', '.join(FIGURES)}) VALUES (?, ?, ?{', ?' * len(FIGURES)})",
+                (
+                    (day // BLOCK, series, day, *figures)
+                    for day in range(DAY, DAY + self.DAYS)
+                    for series in range(1, len(self.OF_SERIES) + 1)
+                ),
+            )
+
+    def test_any_grouping(self) -> None:
+        """The first thousand of any groups take less time than it takes to read all rows, which is 100 ms on a machine
+        that does nothing else, and 50 MB; so much is enough for all groups of the usual names too."""
+        bound = min(self.seconds(self.read) for _ in range(3))
+        names = ["client", "model", "model_served", "provider", "credential"]
+        for by in ([], ["day"], ["client"], names, ["client", "day"], ["label.team", "day"], ["client", "model", "day"],
+                   ["label.team", "client", "day"], [*names, "day"]):  # fmt: skip
+            question = Question(DAY, DAY + self.DAYS - 1, by, 1000)
+            self.assertLess(min(self.seconds(self.ledger.totals, question) for _ in range(3)), bound, by)
+            self.assertLess(self.peak(question), 50_000_000, by)
+        self.assertLess(self.peak(Question(DAY, DAY + self.DAYS, ["client", "model", "day"])), 50_000_000)
+
+    def read(self) -> None:
+        """All rows, as they are."""
+        with closing(open_database(self.path)) as connection:
+            self.assertEqual(len(connection.execute("SELECT * FROM days").fetchall()), self.DAYS * len(self.OF_SERIES))
+
+    def seconds(self, work: Callable[..., object], *arguments: object) -> float:
+        """Of CPU."""
+        began = time.thread_time()
+        work(*arguments)
+        return time.thread_time() - began
+
+    def peak(self, question: Question) -> int:
+        """Bytes that Python held at once."""
+        tracemalloc.start()
+        try:
+            self.ledger.totals(question)
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
 
 
 class FileTests(LedgerTestCase):
@@ -226,6 +323,20 @@ class FileTests(LedgerTestCase):
         self.assertTrue(os.path.exists(self.path + "-wal"))
         self.ledger.enter([record(2)])
         self.assertEqual(len(asked.attempts({}, 0.0, 10)), 2)
+
+    def test_taken_away(self) -> None:
+        """Where its file is deleted or replaced it fails once, which is told, and goes on in what is there then."""
+        self.ledger.enter([record(1)])
+        asked = self.open()
+        asked.attempts({}, 0.0, 10)
+        for companion in ("", "-wal", "-shm"):
+            os.unlink(self.path + companion)
+        with self.assertRaises(sqlite3.OperationalError) as caught:
+            self.ledger.enter([record(2)])
+        self.assertIn("deleted", str(caught.exception))
+        self.assertEqual(self.ledger.enter([record(2)]), 1)
+        self.assertRaises(sqlite3.OperationalError, asked.attempts, {}, 0.0, 10)
+        self.assertEqual([each["request_id"] for each in asked.attempts({}, 0.0, 10)], [record(2).request_id])
 
     def test_nobody_else_may_read(self) -> None:
         """It says who works on what."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 
 import msgspec
 from twisted.trial.unittest import SynchronousTestCase
 
-from claudeproxyd.accounts.journal import Journal, deserted, lines_of
+from claudeproxyd.accounts.journal import SUFFIX, Journal, deserted, lines_of
 from claudeproxyd.observe.usage import UsageRecord
 from tests.accounts.support import record
 
@@ -69,6 +70,32 @@ class JournalTests(SynchronousTestCase):
         third = self.journal()
         third.adopt(found)
         self.assertEqual(third.size, os.path.getsize(dead._path))
+
+    def test_what_is_no_file(self) -> None:
+        """A folder, a pipe and what may not be read are left where they are, and hold up nothing: not who looks, and
+        none of the others. What may not be read is told."""
+        journal = self.journal()
+        journal.write(record(1))
+        journal.cut()
+        os.mkdir(f"{self.folder}/folder{SUFFIX}")
+        os.mkfifo(f"{self.folder}/pipe{SUFFIX}")
+        os.symlink("nowhere", f"{self.folder}/link{SUFFIX}")
+        for name in ("another", "garbage"):
+            with open(f"{self.folder}/{name}{SUFFIX}", "wb") as file:
+                file.write(b"\0\xff garbage" * 100)
+        open_file = os.open
+
+        def refused(path: str, flags: int, *mode: int) -> int:
+            if path.endswith(f"another{SUFFIX}"):
+                raise PermissionError(errno.EACCES, "Permission denied", path)
+            assert not path.endswith(f"pipe{SUFFIX}"), "it would be waited for"
+            return open_file(path, flags, *mode)
+
+        self.patch(os, "open", refused)
+        unreadable: list[str] = []
+        found = deserted(self.folder, SUFFIX, unreadable)
+        self.assertEqual([each for path in found for each in lines_of(path, decode)], [record(1)])
+        self.assertEqual(unreadable, [f"{self.folder}/another{SUFFIX}"])
 
     def test_bound(self) -> None:
         """Beyond the bound records are lost, counted, and told once; there is room again when some were entered."""

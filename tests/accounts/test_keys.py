@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 from hashlib import sha256
 from typing import Any
 
@@ -208,6 +209,17 @@ class RuntimeKeyTests(SynchronousTestCase):
         self.clock.advance(POLL_INTERVAL)
         self.assertEqual(list(self.keys.entries()), [])
         self.assertFalse(self.keys.never_minted)
+
+    def test_taken_away(self) -> None:
+        """Into a file that was deleted no key is minted, and none is revoked there: a restart would know of neither.
+        Those that are known hold."""
+        secret = self.mint()
+        for companion in ("", "-wal", "-shm"):
+            os.unlink(self.path + companion)
+        for change in (self.keys.mint(Principal("bob")), self.keys.rotate("ann", 0.0), self.keys.revoke("ann")):
+            self.assertIn("deleted", self.failureResultOf(change, sqlite3.OperationalError).getErrorMessage())
+        self.clock.advance(POLL_INTERVAL)
+        self.assertEqual(self.who(secret), "ann")
 
     def test_disk_that_hangs_at_the_start(self) -> None:
         """The daemon is ready in the end, for the keys that it has from elsewhere."""

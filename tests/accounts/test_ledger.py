@@ -6,10 +6,11 @@ import os
 import sqlite3
 from typing import Any
 
+import msgspec
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.internet.testing import EventLoggingObserver
-from twisted.logger import globalLogPublisher
+from twisted.logger import LogLevel, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
@@ -20,8 +21,10 @@ from claudeproxyd.accounts.prices import DAY as SECONDS
 from claudeproxyd.accounts.rows import Question
 from claudeproxyd.interfaces import IAttemptJournal, IUsageSink
 from claudeproxyd.observe.metrics import Metrics
-from claudeproxyd.observe.usage import LOST
+from claudeproxyd.observe.usage import COUNT_TOKENS, LOST
 from tests.accounts.support import DAY, NOON, record
+
+ALL = Limit(name="all", amount=10**9, measure="usd", per="day")
 
 
 class Thread:
@@ -98,6 +101,28 @@ class LedgerTests(SynchronousTestCase):
         self.assertEqual(os.listdir(self.path + ".waiting"), [])
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
+    def test_left_behind_by_others(self) -> None:
+        """What another user's daemon has left is told of, and all else is entered; so it is beside a folder."""
+        folder = self.path + ".waiting"
+        os.makedirs(f"{folder}/a-folder.jsonl")
+        for name in ("of-another.jsonl", "ours.jsonl"):
+            with open(f"{folder}/{name}", "wb") as file:
+                file.write(msgspec.json.encode(record(1)) + b"\n")
+        open_file = os.open
+
+        def refused(path: str, *more: Any) -> int:
+            if "of-another" in path:
+                raise PermissionError(path)
+            return open_file(path, *more)
+
+        self.patch(os, "open", refused)
+        self.ledger, _ = self.start()
+        self.clock.advance(ENTER_DELAY)
+        self.assertEqual(self.attempts(), 1)
+        told = [formatEvent(each) for each in self.seen if each["log_level"] is LogLevel.warn]
+        self.assertEqual(len(told), 1)
+        self.assertIn("of-another.jsonl may not be read", told[0])
+
     def test_what_comes_meanwhile(self) -> None:
         """While the thread is at work, records wait for the next time."""
         self.thread.at_once = False
@@ -168,7 +193,7 @@ class LedgerTests(SynchronousTestCase):
         self.kill()
         self.now = NOON + 10
         other, _ = self.start()
-        counted = other.count([Limit(name="all", amount=10**9, measure="usd", per="day")])
+        counted = other.count([ALL], self.fail)
         self.clock.advance(ENTER_DELAY)
         ids = [record(number).request_id for number in range(4)]
         self.assertEqual(self.lost(other), dict(zip(ids, ("lost", "ok", "ok", "lost"), strict=True)))
@@ -223,11 +248,43 @@ class LedgerTests(SynchronousTestCase):
         blocker.execute("ROLLBACK")
         blocker.close()
         self.assertEqual(len([e for e in self.seen if "is not entered" in e.get("log_format", "")]), 1)
+        metrics = Metrics()
+        self.ledger.register(metrics)
+        self.assertIn(b"claudeproxyd_ledger_connected{} 0", metrics.render())
         self.clock.advance(RETRY_DELAY)
         self.clock.advance(ENTER_DELAY)
         self.assertEqual(self.attempts(), 4)
         self.assertEqual(len([e for e in self.seen if "entered into {path} again" in e.get("log_format", "")]), 1)
         self.assertEqual(os.listdir(self.path + ".waiting"), [])
+
+    def test_counted_while_away(self) -> None:
+        """What waits in files is told at once, each attempt once, and everything when the database is back."""
+        self.ledger.record(record(0))
+        self.clock.advance(ENTER_DELAY)
+        self.successResultOf(self.ledger.stopService())
+        blocker = sqlite3.connect(self.path, isolation_level=None)
+        blocker.execute("BEGIN IMMEDIATE")
+        self.ledger, _ = self.start()
+        for number in (1, 2, 3):
+            self.begin(number)
+        for each in (record(1), record(1), record(2, operation=COUNT_TOKENS)):
+            self.ledger.record(each)
+            self.clock.advance(RETRY_DELAY)
+        self.kill()
+        self.now = NOON + 10
+        other, _ = self.start()
+        told: list[tuple[list[float], str]] = []
+        counted = other.count([ALL], lambda known, why: told.append(([each.used(NOON) for each in known], why)))
+        other.record(record(11))
+        self.assertEqual(told, [([1_000 + 70], "database is locked")])
+        self.clock.advance(RETRY_DELAY)
+        self.assertNoResult(counted)
+        blocker.execute("ROLLBACK")
+        blocker.close()
+        self.clock.advance(RETRY_DELAY)
+        self.clock.advance(RETRY_DELAY)
+        self.assertEqual([each.used(NOON) for each in self.successResultOf(counted)], [2 * 1_000 + 70])
+        self.assertEqual(len(told), 1)
 
     def test_stopped_while_away(self) -> None:
         """The end does not wait for the database, and the next start finds the records."""

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from claudeproxyd.accounts import prices
-from claudeproxyd.accounts.listed_prices import ListedPrices, are_installed
+from claudeproxyd.accounts.listed_prices import ListedPrices, are_installed, may_be_sold_at
 from claudeproxyd.accounts.prices import DAY as SECONDS
 from claudeproxyd.accounts.prices import NANO, OwnPrice, Price, Prices
 from tests.accounts.support import DAY, NOON, record
@@ -154,3 +154,18 @@ class ListedTests(SynchronousTestCase):
         self.assertIsNone(self.listed("anthropic", "claude-of-my-own", DAY))
         self.assertIsNone(self.listed("own", "claude-opus-4-5", DAY))
         self.assertIsNone(self.listed("removed", "claude-opus-4-5", DAY))
+
+    def test_nobody_sells_at_an_address(self) -> None:
+        """The list knows no server that it would not be read for."""
+        for url in (
+            "http://127.0.0.1:8080",
+            "http://[::1]",
+            "http://[::ffff:1.2.3.4]",
+            "http://localhost",
+            "http://vllm",
+            "",
+        ):
+            self.assertFalse(may_be_sold_at(url), url)
+            self.assertIsNone(self.listed._seller(url), url)
+        for url in ("https://api.anthropic.com", "https://bedrock-runtime.eu-west-1.amazonaws.com/"):
+            self.assertTrue(may_be_sold_at(url), url)

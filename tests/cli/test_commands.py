@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import date
 from typing import Any
 
@@ -72,6 +73,16 @@ class Pool(CommandTestCase):
         self.assertEqual(lines[3], "nobody serves fable: the next request may try, 1 request refused")
         self.assertIn("nobody serves haiku: quota, 33 requests refused, next try in ", lines[2])
 
+    def test_names_do_nothing_to_a_terminal(self) -> None:
+        """Clients choose names of models, and upstreams reasons: in words they are plain, and in JSON escaped."""
+        told = {"model": "m\x1b[2J\x9b2J\u202e\r", "reason": "", "ready_in": None, "refused": 0}
+        queue = [{"client": "\x1b]0;x\x07", "requests": 1, "longest": 1.0}]
+        lines = self.show(credential(), queue=queue, unserved=[told])
+        self.assertIn("nobody serves m·[2J·2J··: ", lines[1])
+        printed = self.ask(PoolCommand(), "--json")
+        self.assertEqual([each for each in self.out.getvalue() if not each.isprintable() and each != "\n"], [])
+        self.assertEqual(json.loads(printed[printed.index("{") :])["unserved"], [told])
+
     def test_cooldowns(self) -> None:
         """Why a credential rests, for which model and how long."""
         cooldown = {"model": "m", "outcome": "quota", "reason": "too much", "remaining": 90.0}
@@ -81,9 +92,10 @@ class Pool(CommandTestCase):
         self.assertTrue(lines[3].startswith("p         b"))
 
     def test_gates(self) -> None:
-        """What the pool has learned."""
-        lines = self.show(credential(gates=[{"model": None, "told": "out for 9 s, a probe is due"}]), credential())
-        self.assertIn("out for 9 s, a probe is due", lines[2])
+        """What the pool has learned, and of what."""
+        gate = {"model": None, "told": "out for 9 s, a probe is due", "reason": "no connection to a:1"}
+        lines = self.show(credential(gates=[gate, {**gate, "model": "m", "reason": ""}]), credential())
+        self.assertIn("out for 9 s, a probe is due: no connection to a:1; out for 9 s, a probe is due (m)", lines[2])
 
     def test_last_failure(self) -> None:
         """A credential that works again says what it last failed by."""
@@ -114,7 +126,7 @@ class Usage(CommandTestCase):
         """Days and groups go up as they were asked for."""
         self.admin.tell(self.PATH, [])
         self.ask(UsageCommand(), "--from", "2026-12-01", "--to", "2026-12-02", "--by", "client, label.team")
-        wanted = {"from": "2026-12-01", "to": "2026-12-02", "by": "client,label.team", "format": "json"}
+        wanted = {"from": "2026-12-01", "to": "2026-12-02", "by": "client,label.team", "format": "json", "limit": "100"}
         self.assertEqual(self.admin.asked[0].query, wanted)
 
     def test_table(self) -> None:
@@ -123,16 +135,37 @@ class Usage(CommandTestCase):
             used(client="a", requests=2, input_tokens=1000, cache_read_tokens=3000, output_tokens=10, usd=1.5),
             used(client="b", requests=1, output_tokens=5, unpriced_tokens=5),
         ]
-        lines = usage_in_words(rows, ["client"]).splitlines()
+        lines = usage_in_words(rows, ["client"], rows).splitlines()
         self.assertEqual(lines[1].split(), ["a", "2", "1k", "10", "3k", "0", "75%", "$1.50"])
         self.assertEqual(lines[2].split(), ["b", "1", "0", "5", "0", "0", "-", "unpriced"])
         self.assertEqual(lines[3].split(), ["all", "3", "1k", "15", "3k", "0", "75%", "$1.50", "+", "5", "unpriced"])
 
     def test_estimates(self) -> None:
         """What is in part estimated is marked, and the mark explained."""
-        told = usage_in_words([used(client="a", output_tokens=10, estimated_tokens=10)], ["client"])
+        rows = [used(client="a", output_tokens=10, estimated_tokens=10)]
+        told = usage_in_words(rows, ["client"], rows)
         self.assertIn(" ~10 ", told)
         self.assertIn("in part estimated", told)
+
+    def test_first(self) -> None:
+        """Of many groups those that cost most are told, what the others come to, and how to see them."""
+        rows = [used(client=f"c{number}", attempts=1, requests=1, usd=3.0) for number in range(2)]
+        everything = [used(attempts=9, requests=8, usd=7.5, unpriced_tokens=4)]
+        lines = usage_in_words(rows, ["client", "model"], everything).splitlines()
+        self.assertEqual(lines[3].split(), ["others", "6", "0", "0", "0", "0", "-", "$1.50", "+", "4", "unpriced"])
+        self.assertEqual(lines[4].split()[:2], ["all", "8"])
+        self.assertEqual(len(lines), 5)
+
+    def test_all_are_asked_for(self) -> None:
+        """The sum of everything is asked for where there may be more, and only there; --json has what was asked for."""
+        self.admin.tell(self.PATH, [used(client="a", attempts=1)])
+        self.assertIn("the 1 that cost most: --limit", self.ask(UsageCommand(), "--limit", "1"))
+        self.assertEqual([each.query.get("by", "") for each in self.admin.asked], ["client", ""])
+        self.ask(UsageCommand(), "--limit", "2")
+        self.ask(UsageCommand(), "--json")
+        self.ask(UsageCommand(), "--json", "--limit", "1")
+        self.assertEqual([each.query.get("limit") for each in self.admin.asked[2:]], ["2", None, "1"])
+        self.failureResultOf(self.begin(UsageCommand(), "--limit", "0"), UsageError)
 
     def test_everything(self) -> None:
         """Without groups there is one line."""
@@ -141,7 +174,7 @@ class Usage(CommandTestCase):
 
     def test_nothing(self) -> None:
         """No row is said to be none."""
-        self.assertEqual(usage_in_words([], ["client"]), "nothing was used")
+        self.assertEqual(usage_in_words([], ["client"], []), "nothing was used")
 
     def test_csv(self) -> None:
         """The daemon's own, as it is."""

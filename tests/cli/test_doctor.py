@@ -35,6 +35,16 @@ class Doctor(CommandTestCase):
         self.assertIn("WRONG  p/b: the key is refused\n       put in another", self.out.getvalue())
         self.assertEqual(self.code(WELL, {**WRONG, "disabled": True}), 0)
 
+    def test_issuers(self) -> None:
+        """They are told of below, with the same exit code."""
+        well = {"issuer": "https://a", "keys": 2, "algorithms": ["RS256"]}
+        self.admin.tell(PATH, {"credentials": [WELL], "issuers": [well]})
+        self.assertEqual(self.successResultOf(self.begin(DoctorCommand())), 0)
+        self.assertIn("well   issuer https://a: publishes 2 keys, for RS256\n", self.out.getvalue())
+        self.admin.tell(PATH, {"credentials": [WELL], "issuers": [well, {"issuer": "b", "trouble": "t", "mend": "m"}]})
+        self.assertEqual(self.successResultOf(self.begin(DoctorCommand())), 1)
+        self.assertIn("WRONG  issuer b: t\n       m\n", self.out.getvalue())
+
     def test_chosen(self) -> None:
         """Provider and credential go up."""
         self.code(WELL, argv=("--provider", "p", "--credential", "a"))

@@ -33,6 +33,11 @@ class CommandLine(SynchronousTestCase):
         self.assertEqual(main(["settings", "--config", "/nonexistent"]), 1)
         self.assertIn("claudeproxyd: ", self.err.getvalue())
 
+    def test_words_of_others(self) -> None:
+        """What a failure quotes does nothing to a terminal."""
+        self.assertEqual(main(["settings", "--config", "/nonexistent\x1b[2J\x9b"]), 1)
+        self.assertIn("/nonexistent·[2J·", self.err.getvalue())
+
     def test_version(self) -> None:
         """By the command, and by the option of each."""
         self.assertEqual(main(["version"]), 0)

@@ -14,6 +14,7 @@ from tests.cli.support import PLACE, CommandTestCase
 from tests.cli.test_commands import credential, used
 
 ATTEMPT = {"time": 0.0, "provider": "p", "credential": "a", "outcome": "ok", "status": 200, "duration": 1.0}
+OUTAGE = {"model": "m", "reason": "", "ready_in": None, "refused": 0}
 
 
 class Top(CommandTestCase):
@@ -21,9 +22,9 @@ class Top(CommandTestCase):
 
     def setUp(self) -> None:
         super().setUp()
-        pool = {"total": 1, "gauges": {"in_flight": 4}, "queue": [], "credentials": [credential()]}
-        self.admin.tell("/admin/v1/pool", pool)
-        self.admin.tell("/admin/v1/usage", [used(client="ads", requests=3)])
+        self.pool = {"total": 1, "gauges": {"in_flight": 4}, "queue": [], "credentials": [credential()]}
+        self.admin.tell("/admin/v1/pool", self.pool)
+        self.admin.tell("/admin/v1/usage", [used(client="ads", attempts=3, requests=3)])
         request = {"request_id": "req_1", "client": "ads", "model": "m", "attempts": [ATTEMPT]}
         self.admin.tell("/admin/v1/requests", [request])
         self.http = StubTreq(self.admin)
@@ -47,6 +48,14 @@ class Top(CommandTestCase):
         self.assertIn("no request was found", self.out.getvalue())
         self.assertNoResult(self.drawing)
 
+    def test_names_do_nothing_to_a_terminal(self) -> None:
+        """What clients and upstreams have written moves no cursor, and the picture alone does."""
+        self.patch(self.out, "isatty", lambda: True)
+        self.admin.tell("/admin/v1/pool", {**self.pool, "unserved": [{**OUTAGE, "model": "m\x1b[9A\u2028"}]})
+        self.begin_top()
+        self.assertEqual(self.out.getvalue().count("\x1b"), 2)
+        self.assertIn("nobody serves m·[9A·:", self.out.getvalue())
+
     def test_count(self) -> None:
         """It can be told to end."""
         self.begin_top("--count", "2", "--every", "5")
@@ -54,6 +63,14 @@ class Top(CommandTestCase):
         self.clock.advance(5.0)
         self.assertEqual(self.successResultOf(self.drawing), 0)
         self.assertEqual(self.out.getvalue().count("claudeproxyd  "), 2)
+
+    def test_many_clients(self) -> None:
+        """Those that cost most are asked for, and all together: the sum is of everybody."""
+        self.begin_top("--count", "1")
+        asked = [each.query for each in self.admin.asked if each.path == "/admin/v1/usage"]
+        self.assertEqual(
+            [(each.get("by"), int(each["limit"]) >= 3) for each in asked], [("client", True), (None, True)]
+        )
 
     def test_no_ledger(self) -> None:
         """Without a ledger there is the pool."""

@@ -42,6 +42,25 @@ class AccountsTests(ConfigTestCase):
             self.assertEqual(os.path.basename(place.waiting), waiting_name(url))
             self.assertNotIn("secret", repr(place))
 
+    def test_postgresql_that_proves_nothing(self) -> None:
+        """By default its driver takes any certificate, or none, and gives the password to whoever has it."""
+        for rest, is_told in (
+            ("ann:hush@db.example/b", True),
+            ("ann:hush@db.example/b?sslmode=require", True),
+            ("ann:hush@127.0.0.1,db.example:5433/b", True),
+            ("/b?host=db.example&user=ann", True),
+            ("ann:hush@db.example/b?sslmode=verify-full", False),
+            ("ann:hush@127.0.0.1:5433/b", False),
+            ("ann:hush@[::1]:5433/b", False),
+            ("ann:hush@localhost/b", False),
+            ("/b?host=/run/postgresql", False),
+            ("/b", False),
+        ):
+            loaded = self.load(f'[accounts]\ndatabase = "postgresql://{rest}"\n' + SANDBOX)
+            told = [each for each in loaded.warnings if "whoever stands before it" in str(each)]
+            self.assertEqual(bool(told), is_told, rest)
+            self.assertNotIn("hush", str(told))
+
     def test_secrets_of_postgresql(self) -> None:
         """Its password is masked in each form, from a file too, and stands in no complaint."""
         for database, expected in (

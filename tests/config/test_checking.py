@@ -449,6 +449,11 @@ class KeyTests(ConfigTestCase):
     def operator(self, key: str, name: str = "o", role: str = "read") -> str:
         return f'[[operators]]\nname = "{name}"\nkey = "{key}"\nrole = "{role}"\n'
 
+    @property
+    def boss(self) -> str:
+        """One who may operate."""
+        return self.operator(f"sha256:{'1' * 64}", "boss", "operate")
+
     def test_operators(self) -> None:
         """Operators have names, keys and roles like nobody else's, and keys that cannot be guessed."""
         digest = "sha256:" + hashlib.sha256(self.long.encode()).hexdigest()
@@ -467,13 +472,21 @@ class KeyTests(ConfigTestCase):
             problem = self.problem(text + SANDBOX)
             self.assertEqual(problem.path, path)
             self.assertIn(words, problem.message)
-        self.assertIn("can be guessed", self.warning(self.operator("k") + SANDBOX).message)
+        self.assertIn("can be guessed", self.warning(self.operator("k") + self.boss + SANDBOX).message)
+
+    def test_nobody_operates(self) -> None:
+        """With operators of whom none may act the command may not either: it cannot reload."""
+        problem = self.warning(self.operator(self.long, role="metrics") + SANDBOX)
+        self.assertEqual(problem.path, "operators")
+        self.assertIn("nobody who may operate", problem.message)
+        for also in (self.boss, f'[server]\nadmin_key = "x{self.long}"\n'):
+            self.assertEqual(self.load(self.operator(self.long, role="metrics") + also + SANDBOX).warnings, [])
 
     def test_minting(self) -> None:
         """Who mints for a label has one, and does not operate."""
         good = 'mint = { labels = { team = "ads" }, models = ["claude-haiku-*"], longest = 86400 }\n'
         for role in ("mint", "metrics", "read"):
-            loaded = self.load(self.operator(self.long, role=role) + good + SANDBOX)
+            loaded = self.load(self.operator(self.long, role=role) + good + self.boss + SANDBOX)
             self.assertEqual(loaded.warnings, [])
         self.assertIn("  o: key ****: read, mints for team = ads", report(loaded, self.makers))
         for role, mint, member in (
@@ -489,14 +502,14 @@ class KeyTests(ConfigTestCase):
             problem = self.problem(self.operator(self.long, role=role) + mint + SANDBOX)
             self.assertEqual(problem.path, f"operators[0].{member}", mint)
         nowhere = self.operator(self.long, role="mint") + good + '[accounts]\ndatabase = ""\n'
-        self.assertEqual(self.warning(nowhere + SANDBOX).path, "operators[0].mint")
+        self.assertEqual(self.warning(self.boss + nowhere + SANDBOX).path, "operators[1].mint")
 
     def test_minting_beside_issuers(self) -> None:
         """Whoever mints for a label could take the name of somebody whom an issuer names: that is warned of."""
         issuer = f'[[issuers]]\nurl = "https://login.test"\naudience = "a"\nprefix = "staff:"\n{SANDBOX}'
         for names, warned in (('["*"]', True), ('["ads-*", "s*"]', True), ('["ads-*", "staffing"]', False)):
             mint = f'mint = {{ labels = {{ team = "ads" }}, names = {names} }}\n'
-            loaded = self.load(self.operator(self.long, role="mint") + mint + issuer)
+            loaded = self.load(self.operator(self.long, role="mint") + mint + self.boss + issuer)
             self.assertEqual([each.path for each in loaded.warnings], ["operators[0].mint.names"] * warned, names)
 
     def test_of_a_client_and_a_provider(self) -> None:

@@ -10,7 +10,7 @@ TEXT = """
 [server]
 listen = ["tcp:8765"]
 admin = ""
-state = "redis://:hunter2@h/1"
+state = "rediss://:hunter2@h/1"
 [[clients]]
 name = "laptop"
 key = "hunter2-of-the-laptop"

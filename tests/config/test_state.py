@@ -81,6 +81,18 @@ class CheckingTests(ConfigTestCase):
         self.assertEqual((problem.path, problem.line), ("server.state", 2))
         self.assertIn("pip install 'claudeproxyd[redis]'", str(problem))
 
+    def test_password_in_the_clear(self) -> None:
+        """A Redis elsewhere that is given a password without TLS is told of."""
+        for url, is_told in (
+            ("redis://:hush@h", True),
+            ("redis://h", False),
+            ("rediss://:hush@h", False),
+            ("redis://:hush@127.0.0.1", False),
+        ):
+            loaded = self.load(f'[server]\nstate = "{url}"\n' + SANDBOX)
+            self.assertEqual("rediss://" in str(loaded.warnings), is_told, url)
+            self.assertNotIn("hush", str(loaded.warnings))
+
     def test_database_of_another_program(self) -> None:
         """The state is not put into somebody else's database, and that is not renamed away: it is an error."""
         path = self.write("songs.db", "")

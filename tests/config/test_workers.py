@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-import os
+from collections.abc import Mapping
+from pathlib import Path
 
+from twisted.trial.unittest import SynchronousTestCase
+
+from claudeproxyd.config.cores import cores_within, usable_cores
 from claudeproxyd.config.reload import difference, put_in_force
 from claudeproxyd.config.report import report
 from tests.config.support import SANDBOX, ConfigTestCase
@@ -19,8 +23,7 @@ class WorkersTests(ConfigTestCase):
         """A number, or as many as there are cores."""
         self.assertEqual(self.load(SANDBOX).config.server.processes, 1)
         self.assertEqual(self.load(self.server("workers = 3")).config.server.processes, 3)
-        cores = len(os.sched_getaffinity(0))
-        self.assertEqual(self.load(self.server('workers = "auto"')).config.server.processes, cores)
+        self.assertEqual(self.load(self.server('workers = "auto"')).config.server.processes, usable_cores())
         for wrong, why in (("0", "must be at least 1"), ('"all"', "must be one of auto"), ("300", "at most 256")):
             self.assertIn(why, self.problem(self.server(f"workers = {wrong}")).message)
 
@@ -57,3 +60,35 @@ class WorkersTests(ConfigTestCase):
         changes = difference(one.config, three.config, one.makers)
         self.assertEqual((changes.restart, changes.settings), (("server.workers",), ()))
         self.assertEqual(put_in_force(one.config, three.config).server.processes, 1)
+
+
+class CoresTests(SynchronousTestCase):
+    """What "auto" stands for."""
+
+    def within(self, groups: str, files: Mapping[str, str]) -> int:
+        """Of eight cores, in these control groups, which have these files."""
+        root = Path(self.mktemp())
+        for name, text in {"proc/self/cgroup": groups, **files}.items():
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / name).write_text(text)
+        return cores_within(8, root)
+
+    def test_quotas(self) -> None:
+        """A container sees all cores of its machine, and may use what its quota says, or that of a group above it."""
+        for quota, cores in (("50000 100000", 1), ("150000 100000", 2), ("max 100000", 8), ("6400000 100000", 8)):
+            self.assertEqual(self.within("0::/\n", {"sys/fs/cgroup/cpu.max": f"{quota}\n"}), cores, quota)
+        nested = {"sys/fs/cgroup/a/cpu.max": "200000 100000\n", "sys/fs/cgroup/a/b/cpu.max": "max 100000\n"}
+        self.assertEqual(self.within("0::/a/b\n", nested), 2)
+
+    def test_quotas_of_the_first_version(self) -> None:
+        """The same where each controller has a tree of its own; the group's path may be one of the machine's."""
+        groups = "5:memory:/docker/1\n4:cpu,cpuacct:/docker/1\n0::/\n"
+        for quota, cores in (("50000", 1), ("300000", 3), ("-1", 8), ("0", 8)):
+            group = "sys/fs/cgroup/cpu,cpuacct"
+            files = {f"{group}/cpu.cfs_quota_us": quota, f"{group}/cpu.cfs_period_us": "100000"}
+            self.assertEqual(self.within(groups, files), cores, quota)
+
+    def test_none(self) -> None:
+        """Without control groups, or with what cannot be read, it is the cores."""
+        self.assertEqual(cores_within(8, Path(self.mktemp())), 8)
+        self.assertEqual(self.within("0::/\n", {"sys/fs/cgroup/cpu.max": "nonsense\n"}), 8)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
+from twisted.internet.defer import CancelledError, Deferred, ensureDeferred, succeed
 from twisted.internet.testing import EventLoggingObserver
 from twisted.logger import formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
@@ -21,6 +22,7 @@ from claudeproxyd.happenings import Happening
 from claudeproxyd.interfaces import IAdmission, ILimitedPermit, IUsageSink
 from claudeproxyd.leases import Route
 from claudeproxyd.messages.envelope import read_envelope
+from claudeproxyd.observe.metrics import Metrics
 from claudeproxyd.observe.transitions import Transition, Transitions
 from claudeproxyd.observe.usage import COUNT_TOKENS
 from claudeproxyd.principals import Principal
@@ -204,6 +206,27 @@ class LimitAdmissionTests(SynchronousTestCase):
         self.assertEqual((told.what, told.message), (Happening.LIMIT_WARNED, f"The{warnings[0][3:]}."))
         self.assertEqual(told.subject, {"limit": "ads, a day", "client": "laptop"})
 
+    def test_warning_of_before(self) -> None:
+        """What had come to its share before the daemon started was told then; what does so now is told."""
+        self.limit(measure="tokens", amount=200, each="client")
+        limit = Limit(name="ads, a day", per="day", measure="tokens", amount=200, each="client")
+        before = UsageLimits([limit])
+        for client, tokens in (("laptop", 170), ("desktop", 150)):
+            before.settle(Asked(client, {}, "m", ("cheap",)), Amounts(0, tokens, 0, 1), NOON)
+        self.admission.wait_for(self.admission.recall(lambda _: succeed(before), told=True))
+        for client in ("laptop", "desktop"):
+            self.admission.record(record(client=client))
+        self.assertEqual([told.subject["client"] for told in self.told], ["desktop"])
+
+    def test_warning_of_what_is_new(self) -> None:
+        """A limit that a reload brings, and that is at its share already, is told with the next that counts by it."""
+        self.limit(measure="tokens", amount=200)
+        before = UsageLimits([Limit(name="ads, a day", per="day", measure="tokens", amount=200)])
+        before.settle(Asked("x", {}, "m", ("cheap",)), Amounts(0, 170, 0, 1), NOON)
+        self.admission.recall(lambda _: succeed(before))
+        self.admission.record(record())
+        self.assertEqual(len(self.told), 1)
+
     def test_warning_of_a_rate(self) -> None:
         """It may be at its share by the minute: the log says so, and nobody is called."""
         self.limit(measure="tokens", amount=200, per="minute")
@@ -216,7 +239,7 @@ class LimitAdmissionTests(SynchronousTestCase):
         """What was used before is counted first; who leaves meanwhile holds nothing."""
         self.limit(measure="requests", amount=2)
         counted: Deferred[UsageLimits] = Deferred()
-        self.admission.wait_for(self.admission.recall(counted))
+        self.admission.wait_for(self.admission.recall(lambda _: counted))
         first, second, third = (ensureDeferred(self.admission.admit(request(name=name))) for name in "abc")  # type: ignore[arg-type]
         self.assertNoResult(first)
         first.cancel()
@@ -229,14 +252,45 @@ class LimitAdmissionTests(SynchronousTestCase):
         self.failureResultOf(third, ClaudeError)
 
     def test_past_that_is_not_known(self) -> None:
-        """Is told, and holds nobody up."""
-        self.limit(measure="requests", amount=2)
+        """Is told, and holds nobody up: limits begin with what waits in files, and are put right when all is known."""
+        limit = Limit(name="ads, a day", per="day", measure="requests", amount=9)
+        metrics = Metrics()
+        self.admission.register(metrics)
+        self.admission.limits.reload([limit])
+        asked: list[Callable[[UsageLimits, str], None]] = []
         counted: Deferred[UsageLimits] = Deferred()
-        self.admission.wait_for(self.admission.recall(counted))
+
+        def count(meanwhile: Callable[[UsageLimits, str], None]) -> Deferred[UsageLimits]:
+            asked.append(meanwhile)
+            return counted
+
+        def used(requests: int) -> UsageLimits:
+            known = UsageLimits([limit])
+            for _ in range(requests):
+                known.settle(Asked("x", {}, "m", ("cheap",)), Amounts(0, 0, 0, 1), NOON)
+            return known
+
+        self.admission.wait_for(self.admission.recall(count))
         admitted = ensureDeferred(self.admission.admit(request()))  # type: ignore[arg-type]
-        counted.errback(OSError("no disk"))
+        self.assertNoResult(admitted)
+        asked[0](used(3), "no disk")
         self.successResultOf(admitted)
-        self.assertEqual(len([e for e in self.seen if "begin at nothing" in e.get("log_format", "")]), 1)
+        self.assertIn(b"claudeproxyd_limits_incomplete{} 1", metrics.render())
+        self.admission.record(record())
+        (counter,) = self.admission.limits
+        self.assertEqual(counter.used(NOON), 4)
+        counted.callback(used(5))
+        self.assertEqual(counter.used(NOON), 6)
+        self.assertIn(b"claudeproxyd_limits_incomplete{} 0", metrics.render())
+        self.assertEqual(
+            [
+                words in formatEvent(event)
+                for event in self.seen
+                for words in ["no disk"]
+                if "limits" in formatEvent(event)
+            ],
+            [True, False],
+        )
 
 
 class SharesOfClients:
@@ -353,7 +407,7 @@ class SharedLimitTests(SynchronousTestCase):
     def test_waits_for_the_store(self) -> None:
         """Nobody is let in before it is there, and what was used is known."""
         counted: Deferred[UsageLimits] = Deferred()
-        self.admission.wait_for(self.admission.recall(counted))
+        self.admission.wait_for(self.admission.recall(lambda _: counted))
         self.admission.begin()
         admitted = self.admit("a")
         counted.callback(UsageLimits())

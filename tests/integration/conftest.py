@@ -17,6 +17,7 @@ from tests.integration.support.chat import ChatServer
 from tests.integration.support.clients import AIMOCK, LLMOCK, need
 from tests.integration.support.collector import Collector
 from tests.integration.support.daemon import Daemon, free_port
+from tests.integration.support.forkserver import fork_server
 from tests.integration.support.gemini import Gemini
 from tests.integration.support.needs import require
 from tests.integration.support.process import Child
@@ -28,6 +29,11 @@ from tests.integration.support.upstream import Upstream
 StartDaemon = Callable[..., Awaitable[Daemon]]
 StartLlmock = Callable[..., Awaitable[str]]
 StartAimock = Callable[..., Awaitable[str]]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let files that take long come first: at the end they would be waited for by processes without work."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -137,8 +143,9 @@ async def start_llmock() -> AsyncIterator[StartLlmock]:
     started: list[Child] = []
 
     async def start(*options: str) -> str:
-        port = free_port()
-        child = Child([need(LLMOCK), "serve", "--host", "127.0.0.1", "--port", str(port), *options])
+        port, program = free_port(), need(LLMOCK)
+        spawn = fork_server(program.with_name("python"), "llmock.cli", "llmock.main").spawn
+        child = Child([program, "serve", "--host", "127.0.0.1", "--port", str(port), *options], spawn=spawn)
         started.append(child)
         await until_ready(child, port, "/anthropic/v1/models")
         return f"http://127.0.0.1:{port}"

@@ -17,7 +17,7 @@ from pytest_twisted import ensureDeferred
 from twisted.internet.defer import Deferred, gatherResults
 
 from tests.integration.conftest import StartDaemon
-from tests.integration.support import bookkeeping, wire
+from tests.integration.support import bookkeeping, counting, wire
 from tests.integration.support.bookkeeping import Bookkeeper, Crowd, Entry
 from tests.integration.support.daemon import Daemon, provider
 from tests.integration.support.needs import needs
@@ -26,6 +26,10 @@ from tests.integration.support.process import eventually, sleep
 from tests.integration.support.upstream import Upstream
 
 REQUESTS = int(os.environ.get("ACCOUNTS_REQUESTS", "500"))
+AWAY = float(os.environ.get("ACCOUNTS_AWAY", "6"))
+"""Seconds that the database is away for under the last of the daemons."""
+PATIENCE = max(300.0, REQUESTS)
+"""Seconds that a third of the requests may take."""
 CLIENTS = 20
 WORKERS = 24
 SEED = 13
@@ -34,7 +38,7 @@ SUMS = ("input_tokens", "output_tokens", "cache_read_tokens")
 
 
 def config(upstream: Upstream) -> str:
-    """Many clients of two teams, three keys, and a price."""
+    """Many clients of two teams, a provider of each family with three keys, and a price."""
     clients = "".join(
         f'[[clients]]\nname = "client-{number}"\nkey = "key-of-client-{number}"\n'
         f'labels = {{ team = "team-{number % 2}" }}\n'
@@ -44,7 +48,12 @@ def config(upstream: Upstream) -> str:
         f'[[prices]]\nmodel = "*"\ninput = {bookkeeping.INPUT_USD}\noutput = {bookkeeping.OUTPUT_USD}\n'
         f"cache_read = {bookkeeping.READ_USD}\n"
     )
-    return clients + price + provider(upstream, *KEYS)
+    providers = "".join(
+        provider(upstream, *KEYS, name=api.kind, kind=api.kind).replace("api_key", f"{api.settings}api_key")
+        + f'[[models]]\nname = "{api.kind}"\nroutes = [{{ provider = "{api.kind}", model = "{api.model}" }}]\n'
+        for api in counting.ALL
+    )
+    return clients + price + providers
 
 
 class SQLiteFile:
@@ -74,11 +83,13 @@ class Daemons:
     def __init__(self, start: StartDaemon, upstream: Upstream, database: SQLiteFile | Postgres) -> None:
         self._start, self._config = start, config(upstream) + database.config
         self.now: Daemon | None = None
+        self.all: list[Daemon] = []
         self._waiting: list[Deferred[None]] = []
 
     async def start(self) -> None:
         """The next one."""
         self.now = await self._start(self._config)
+        self.all.append(self.now)
         waiting, self._waiting = self._waiting, []
         for each in waiting:
             each.callback(None)
@@ -135,22 +146,24 @@ def all_of(row: dict[str, Any]) -> int:
 async def test_right_to_the_token(start_daemon: StartDaemon, upstream: Upstream, tmp_path: Path) -> None:
     """Whatever becomes of requests, of the daemon and of its database: the ledger has what the upstream has counted,
     attempt by attempt; what it had to guess says so, and is near it."""
-    await is_right(start_daemon, upstream, SQLiteFile(tmp_path))
+    await is_right(start_daemon, upstream, SQLiteFile(tmp_path), tmp_path)
 
 
 @needs(postgres_server)
 @ensureDeferred
-async def test_right_to_the_token_in_postgresql(start_daemon: StartDaemon, upstream: Upstream) -> None:
+async def test_right_to_the_token_in_postgresql(start_daemon: StartDaemon, upstream: Upstream, tmp_path: Path) -> None:
     """So it is when PostgreSQL is killed in the middle, and away for a while."""
     postgres = await Postgres.make()
     try:
-        await is_right(start_daemon, upstream, postgres)
+        await is_right(start_daemon, upstream, postgres, tmp_path)
     finally:
         await postgres.stop()
 
 
-async def is_right(start_daemon: StartDaemon, upstream: Upstream, database: SQLiteFile | Postgres) -> None:
-    """Hold the ledger in *database* to the upstream's books."""
+async def is_right(
+    start_daemon: StartDaemon, upstream: Upstream, database: SQLiteFile | Postgres, folder: Path
+) -> None:
+    """Hold the ledger in *database* to the upstream's books; *folder* has all that daemons write."""
     random = Random(SEED)
     books = Bookkeeper(random)
     calls = bookkeeping.plan(REQUESTS, CLIENTS, random)
@@ -161,23 +174,23 @@ async def is_right(start_daemon: StartDaemon, upstream: Upstream, database: SQLi
     crowd = Crowd(calls, daemons.port)
     working = gatherResults([Deferred.fromCoroutine(crowd.work()) for _ in range(WORKERS)])
     # killed in the middle of it
-    await eventually("a third is made", lambda: crowd.made >= REQUESTS // 3, 300)
+    await eventually("a third is made", lambda: crowd.made >= REQUESTS // 3, PATIENCE)
     await daemons.kill()
     await daemons.start()
     # the database is away, and the daemon is killed once more while it is
-    await eventually("a half is made", lambda: crowd.made >= REQUESTS // 2, 300)
+    await eventually("a half is made", lambda: crowd.made >= REQUESTS // 2, PATIENCE)
     await database.away()
-    await eventually("two thirds are made", lambda: crowd.made >= 2 * REQUESTS // 3, 300)
+    await eventually("two thirds are made", lambda: crowd.made >= 2 * REQUESTS // 3, PATIENCE)
     await daemons.kill()
     killed_at = time()
     await daemons.start()
-    await sleep(6.0)
+    await sleep(AWAY)
     await database.back()
     await working
     daemon = daemons.now
     assert daemon is not None
     for _ in range(3):
-        body = b'{"model":"claude-opus-5-5","messages":[{"role":"user","content":"count"}]}'
+        body = b'{"model":"anthropic","messages":[{"role":"user","content":"count"}]}'
         counted = await wire.post(daemon.port, body, "/v1/messages/count_tokens", {"x-api-key": "key-of-client-1"})
         assert counted.status == 200
 
@@ -199,7 +212,7 @@ async def is_right(start_daemon: StartDaemon, upstream: Upstream, database: SQLi
         if entry is None:
             assert (row["status"], row["outcome"]) in ((0, "lost"), (0, "cancelled")), row
         elif row["estimated"]:
-            assert row["outcome"] != "ok"
+            assert row["outcome"] != "ok", (row, entry)
             told += all_of(row)
             true += entry.input + entry.read + entry.output
         elif figures == (None, None, None):
@@ -214,6 +227,23 @@ async def is_right(start_daemon: StartDaemon, upstream: Upstream, database: SQLi
     assert abs(told - true) <= 0.1 * true, (told, true)
     assert {"ok", "lost", "cancelled", "overloaded", "transient", "broken_stream"} <= set(outcomes), outcomes
     await agree(daemon, rows, killed_at)
+    await keep_still(daemons.all, folder)
+
+
+async def keep_still(daemons: list[Daemon], folder: Path) -> None:
+    """Find no word of prompts and answers, and no key, in all that the daemons have written, and in what they tell."""
+    last = daemons[-1]
+    told = {each.url: each.log.encode() for each in daemons}
+    for page in ("usage?by=client,model", "requests?limit=1000", "limits", "keys", "clients", "pool", "status"):
+        told[page] = (await last.admin_get(f"/admin/v1/{page}")).body
+    told["metrics"] = (await last.admin_get("/metrics")).body
+    await last.stop()
+    configurations = {each.config for each in daemons}
+    files = [path for path in folder.rglob("*") if path.is_file() and path not in configurations]
+    told |= {str(path): path.read_bytes() for path in files}
+    assert any(b"call-1" in what for what in told.values())  # sessions are there
+    for secret in (bookkeeping.PROSE.encode(), b"wordword", b"key-of-client-"):
+        assert [where for where, what in told.items() if secret in what] == [], secret
 
 
 async def agree(daemon: Daemon, rows: list[dict[str, Any]], since: float) -> None:

@@ -20,6 +20,7 @@ from tests.integration.support import answers, wire
 from tests.integration.support.browser import Browser, chromium, enter
 from tests.integration.support.daemon import SANDBOX, Daemon, provider
 from tests.integration.support.needs import needs
+from tests.integration.support.process import eventually
 from tests.integration.support.upstream import Upstream
 
 pytestmark = needs(chromium)
@@ -154,6 +155,54 @@ async def test_usage(start_daemon: StartDaemon, upstream: Upstream, browser: Bro
 
 
 @ensureDeferred
+async def test_same_figures_everywhere(start_daemon: StartDaemon, upstream: Upstream, browser: Browser) -> None:
+    """What the page shows of clients, the CSV behind it and the metrics are the same figures: tokens, money, and what
+    has no price."""
+    upstream.script(answers.usual())
+    clients = "".join(f'[[clients]]\nname = "{name}"\nkey = "key-of-{name}-0123"\n' for name in ("ann", "bob"))
+    price = '[[prices]]\nmodel = "claude-opus-*"\ninput = 1000000\noutput = 5000000\n'  # a dollar a token, and five
+    daemon = await start_daemon(clients + price + provider(upstream))
+    for name, model, count in (("ann", "claude-opus-5-5", 3), ("bob", "claude-opus-5-5", 2), ("bob", "claude-new", 1)):
+        for number in range(count):
+            message = wire.Message(model=model, stream=bool(number % 2)).encode()
+            answer = await wire.post(daemon.port, message, headers={"x-api-key": f"key-of-{name}-0123"})
+            assert answer.status == 200
+
+    async def is_entered() -> bool:
+        (row,) = (await daemon.admin_get("/admin/v1/usage")).json or [{"requests": 0}]
+        return row["requests"] == 6
+
+    await eventually("all is entered", is_entered)
+    await enter(browser, daemon, view="#usage")
+    await browser.until("document.querySelectorAll('#usage [data-name=groups] tbody tr').length === 2")
+    shown = await browser.evaluate(
+        "[...document.querySelectorAll('#usage [data-name=groups] tbody tr')]"
+        ".map(row => [...row.cells].map(cell => cell.innerText))"
+    )
+    behind = await browser.evaluate("document.querySelector('#usage [data-name=groups] .csv').getAttribute('href')")
+    table = list(csv.DictReader(io.StringIO((await daemon.admin_get(behind)).body.decode())))
+    metrics = await daemon.metrics()
+
+    def told(metric: str, client: str, more: str = "") -> float:
+        """The metric's sum for a client."""
+        mine = f'{metric}{{client="{client}",'
+        return sum(value for name, value in metrics.items() if name.startswith(mine) and more in name)
+
+    assert [row["client"] for row in table] == [cells[0] for cells in shown] == ["ann", "bob"]
+    for cells, row in zip(shown, table, strict=True):
+        client, spent = row["client"], float(row["usd"])
+        sums = {kind: float(row[f"{kind}_tokens"]) for kind in ("input", "output", "unpriced")}
+        assert [spent, sums["unpriced"] > 0] == [told("claudeproxyd_cost_usd_total", client), client == "bob"]
+        assert cells[1] == f"${spent:,.2f}" + (" + unpriced" if sums["unpriced"] else "")
+        for kind, column in (("input", 3), ("output", 6)):
+            of_kind = told("claudeproxyd_client_tokens_total", client, f'kind="{kind}"')
+            assert [cells[column], of_kind] == [f"{sums[kind]:,.0f}", sums[kind]]
+        assert [cells[8], cells[9]] == [f"{sums['unpriced']:,.0f}", row["requests"]]
+    unpriced = sum(value for name, value in metrics.items() if name.startswith("claudeproxyd_unpriced_tokens_total"))
+    assert unpriced == sum(float(row["unpriced_tokens"]) for row in table)
+
+
+@ensureDeferred
 async def test_limits(start_daemon: StartDaemon, upstream: Upstream, browser: Browser, tmp_path: Path) -> None:
     """The fullest comes first, in the colour of how full it is."""
     limits = "".join(
@@ -239,6 +288,19 @@ async def test_reload_that_failed(start_daemon: StartDaemon, upstream: Upstream,
     metrics = await daemon.metrics()
     assert metrics["claudeproxyd_config_last_reload_successful{}"] == 1
     assert abs(metrics["claudeproxyd_config_last_reload_timestamp_seconds{}"] - time()) < 60
+
+
+@ensureDeferred
+async def test_ledger_away(start_daemon: StartDaemon, browser: Browser, tmp_path: Path) -> None:
+    """Limits that do not know what was used before the start are told above every view."""
+    (tmp_path / "accounts.db").mkdir()  # no file can be there
+    config = f'[accounts]\ndatabase = "sqlite:{tmp_path}/accounts.db"\n[[limits]]\nname = "a"\nusd = 1\nper = "day"\n'
+    daemon = await start_daemon(config + '[[clients]]\nname = "a"\nkey = "key-of-a-0123456789"\n' + SANDBOX)
+    await enter(browser, daemon)
+    notices = "document.querySelector('#notices').innerText"
+    await browser.until(f"{notices}.includes('Limits do not know all that was used before the start')")
+    await browser.until("document.title.startsWith('Limits do not know what was used before')")
+    assert "unable to open database file" in await browser.evaluate(notices)
 
 
 @ensureDeferred

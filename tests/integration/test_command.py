@@ -12,6 +12,7 @@ from pytest_twisted import ensureDeferred
 from tests.integration.conftest import StartDaemon
 from tests.integration.support import answers, wire
 from tests.integration.support.daemon import ADMIN_KEY, SANDBOX, Daemon, environment, free_port, provider
+from tests.integration.support.issuer import Issuer
 from tests.integration.support.process import Child, Result, eventually, run
 from tests.integration.support.ready import until_ready
 from tests.integration.support.upstream import Upstream
@@ -111,8 +112,12 @@ async def test_doctor(start_daemon: StartDaemon, upstream: Upstream, tmp_path: P
     nowhere = provider(f"http://127.0.0.1:{free_port()}", "key-of-nowhere", name="nowhere").replace(
         'name = "key-of-nowhere"', 'name = "a"'
     )
+    issuer = Issuer().start()
     text = (
         SANDBOX
+        + issuer.section('prefix = "a:"\n')
+        + issuer.section('prefix = "b:"\n').replace("http:", "https:")
+        + f'[[issuers]]\nurl = "{upstream.url}"\naudience = "a"\nprefix = "c:"\n'
         + provider(upstream, "sk-ant-api03-refused-key-0123456789", more='models = ["claude-opus-5-5"]')
         + nowhere
     )
@@ -127,9 +132,13 @@ async def test_doctor(start_daemon: StartDaemon, upstream: Upstream, tmp_path: P
         assert "WRONG  up/refused: the key is refused" in result.out
         assert "WRONG  nowhere/a: no connection" in result.out
         assert "refused-key-0123456789" not in result.out + result.err
+        assert f"well   issuer {issuer.url}: publishes 1 key, for ES256" in result.out
+        assert f"WRONG  issuer {issuer.url.replace('http:', 'https:')}: " in result.out
+        assert f"WRONG  issuer {upstream.url}: " in result.out
     assert (await command(daemon, "doctor", "--provider", "sandbox")).code == 0
     daemon.rewrite(SANDBOX)
     assert "well" in await done(daemon, "doctor", "--alone")
+    await issuer.stop()
 
 
 @ensureDeferred

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import closing
@@ -21,11 +20,11 @@ from twisted.internet import reactor
 from tests.integration.conftest import StartDaemon
 from tests.integration.support import answers, gemini, sdks, wire
 from tests.integration.support.claude_code import lines, prompt
-from tests.integration.support.clients import PYTHON_SDK, TYPESCRIPT_SDK, Client, need
+from tests.integration.support.clients import PYTHON_SDK, TYPESCRIPT_SDK, Client
 from tests.integration.support.daemon import ADMIN_KEY, Daemon, provider
 from tests.integration.support.families import Claude, Gemini, Json, Side, text, thinking, use
 from tests.integration.support.needs import needs
-from tests.integration.support.process import eventually, run, sleep
+from tests.integration.support.process import eventually, sleep
 from tests.integration.support.redis import Redis, redis_server
 from tests.integration.support.upstream import Answer, Upstream
 from tests.messages.accumulate import accumulate
@@ -574,6 +573,7 @@ async def test_counts(start_daemon: StartDaemon, house: House) -> None:
     assert "Read" in counted
 
 
+@pytest.mark.alone
 @ensureDeferred
 async def test_second_family_costs_nothing(start_daemon: StartDaemon, house: House) -> None:
     """While Claude serves, a request is not translated for Gemini: a large one costs the daemon no more than ever."""
@@ -715,12 +715,7 @@ async def test_tool_runner_on_two_accounts(start_daemon: StartDaemon, house: Hou
 async def run_tools(sdk: Client, daemon: Daemon, stream: str, wish: Json) -> str:
     """What the SDK's tool runner says in the end."""
     request = {"model": MODEL, "max_tokens": 4000, "messages": [{"role": "user", "content": "Look."}], **wish}
-    entry = need(sdk)
-    if sdk is TYPESCRIPT_SDK:
-        command = [shutil.which("node") or "node", sdks.PROGRAMS / "runner.mjs", entry]
-    else:
-        command = [entry, sdks.PROGRAMS / "runner.py"]
-    result = await run([*command, daemon.url, "client-key", stream, json.dumps(request)])
+    result = await sdks.program(sdk, "runner", daemon.url, "client-key", stream, json.dumps(request))
     assert result.code == 0, result
     return result.out.strip()
 

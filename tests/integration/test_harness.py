@@ -1,4 +1,4 @@
-"""The harness itself, without the daemon: a scripted upstream that lies would make every other test worthless."""
+"""The harness itself: a scripted upstream that lies would make every other test worthless."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ import pytest
 from pytest_twisted import ensureDeferred
 from twisted.internet import reactor
 
+from tests.integration.conftest import StartDaemon
 from tests.integration.support import answers, wire
-from tests.integration.support.daemon import free_port
+from tests.integration.support.daemon import SANDBOX, Daemon, free_port
 from tests.integration.support.process import eventually, run
 from tests.integration.support.upstream import Upstream
 
@@ -113,6 +114,25 @@ def test_port_is_kept() -> None:
             socket.create_connection(("127.0.0.1", port))
         server.listen()
         socket.create_connection(("127.0.0.1", port)).close()
+
+
+def seen_from_outside(daemon: Daemon) -> list[str]:
+    """What the start of its process decides: its parent, signals, first descriptors, folder, and what it prints."""
+    of = Path(f"/proc/{daemon.pid}")
+    status = (of / "status").read_text().splitlines()
+    pipes = [(of / f"fd/{number}").readlink().name.partition(":")[0] for number in range(3)]
+    printed = re.sub(r"\S+T\S+\+0000|\(/.+\)|0x\w+|\d{4,}", "…", daemon.log.partition("/v1/models")[0])
+    kept = ("PPid", "Uid", "Groups", "Umask", "SigBlk", "SigIgn", "SigCgt", "NoNewPrivs")
+    return [line for line in status if line.startswith(kept)] + [*pipes, str((of / "cwd").readlink()), printed]
+
+
+@ensureDeferred
+async def test_forked_as_executed(start_daemon: StartDaemon) -> None:
+    """A daemon that is forked off a process with its modules is otherwise like one that was executed."""
+    forked, executed = await start_daemon(SANDBOX), await start_daemon(SANDBOX, env={"ANY": "thing"})
+    programs = [Path(f"/proc/{each.pid}/cmdline").read_text() for each in (forked, executed)]
+    assert ["/forkserver.py\0" in each for each in programs] == [True, False]
+    assert seen_from_outside(forked) == seen_from_outside(executed)
 
 
 @pytest.mark.parametrize(("required", "code"), [("0", 0), ("1", 1)])

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import pytest
 from pytest_twisted import ensureDeferred
 from twisted.internet import reactor
 
@@ -74,6 +75,7 @@ async def seconds_until_refused(daemons: list[Daemon], key: str) -> float:
     return last - began
 
 
+@pytest.mark.alone
 @ensureDeferred
 async def test_life_of_a_key(start_daemon: StartDaemon, upstream: Upstream, tmp_path: Path) -> None:
     """Minted, used by the SDK, rotated, found again after a SIGKILL, revoked: on all daemons that share the database.

@@ -6,6 +6,7 @@ import json
 import sys
 from pathlib import Path
 
+import pytest
 from pytest_twisted import ensureDeferred
 
 from tests.integration.support.daemon import ROOT
@@ -13,6 +14,8 @@ from tests.integration.support.needs import needs
 from tests.integration.support.postgresql import Postgres, postgres_server
 from tests.integration.support.process import Child
 from tests.speed import slowness
+
+pytestmark = pytest.mark.alone
 
 LONGEST = 0.005
 ENTERED = 5

@@ -126,6 +126,50 @@ async def test_claude_code(start_daemon: StartDaemon, upstream: Upstream, tmp_pa
     assert 'The limit "ads, a month" for tests is used up: $26.00 of $20.00. It begins anew on 20' in result.out
 
 
+@ensureDeferred
+async def test_ledger_away_at_the_start(start_daemon: StartDaemon, upstream: Upstream, tmp_path: Path) -> None:
+    """Restarts are no way to a new budget, though the ledger is away: what was used meanwhile counts at once, and what
+    was used before as soon as it is back. That something is missing is told."""
+    upstream.script(answers.usual())
+    accounts = tmp_path / "accounts"
+    database = f'[accounts]\ndatabase = "sqlite:{accounts}/accounts.db"\n'
+    config = CLIENT + database + provider(upstream) + limit("five a day", requests=5, per="day")
+
+    async def use(daemon: Daemon) -> int:
+        return (await wire.post(daemon.port, wire.Message().encode(), headers=KEY)).status
+
+    async def used(daemon: Daemon) -> list[int]:
+        return [counter["used"] for counter in (await daemon.admin_get("/admin/v1/limits")).json]
+
+    async def told(daemon: Daemon) -> tuple[bool, float]:
+        complete = (await daemon.admin_get("/admin/v1/status")).json["limits"]["complete"]
+        return complete, (await daemon.metrics())["claudeproxyd_limits_incomplete{}"]
+
+    daemon = await start_daemon(config)
+    assert [await use(daemon) for _ in range(2)] == [200, 200]
+    assert await told(daemon) == (True, 0)
+    await daemon.stop()
+    accounts.rename(tmp_path / "elsewhere")
+    (accounts / "accounts.db").mkdir(parents=True)  # no file can be there
+    for before in (0, 1):
+        daemon = await start_daemon(config)
+        assert await use(daemon) == 200
+        assert (await used(daemon), await told(daemon)) == ([before + 1], (False, 1))
+        await daemon.kill()
+    daemon = await start_daemon(config)
+    (accounts / "accounts.db").rmdir()
+    for path in (tmp_path / "elsewhere").glob("accounts.db*"):
+        if path.is_file():
+            path.rename(accounts / path.name)
+
+    async def is_known() -> bool:
+        return await used(daemon) == [4]
+
+    await eventually("the ledger is asked again", is_known)
+    assert await told(daemon) == (True, 0)
+    assert [await use(daemon) for _ in range(2)] == [200, 429]
+
+
 @needs(redis_server)
 @ensureDeferred
 async def test_many_at_once_on_two_daemons(start_daemon: StartDaemon, upstream: Upstream, redis: Redis) -> None:

@@ -11,6 +11,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import pytest
 from pytest_twisted import ensureDeferred
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, DeferredList
@@ -163,6 +164,7 @@ async def test_made_up_models_leave_no_trace(start_daemon: StartDaemon, upstream
 # -- crowds
 
 
+@pytest.mark.alone
 @ensureDeferred
 async def test_herd(start_daemon: StartDaemon, upstream: Upstream) -> None:
     """When the one key is back that five hundred requests wait for, it is tried by one, and within a second by all."""
@@ -241,6 +243,7 @@ RPM = 60
 ALL = 306
 
 
+@pytest.mark.long
 @ensureDeferred
 async def test_real_quotas(start_daemon: StartDaemon, start_llmock: StartLlmock, tmp_path: Path) -> None:
     """Ten clients for a minute on three keys with a quota each: while any key has some left, nobody is refused and

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from pytest_twisted import ensureDeferred
 
 from tests.integration.conftest import StartDaemon
@@ -17,6 +18,7 @@ LIMIT = '[[limits]]\nname = "three a day"\nrequests = 3\nper = "day"\neach = "cl
 PASSWORD = "hush-hush-hush"
 
 
+@pytest.mark.alone
 @needs(postgres_server)
 @ensureDeferred
 async def test_shared(start_daemon: StartDaemon, upstream: Upstream) -> None:

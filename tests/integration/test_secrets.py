@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
@@ -224,25 +224,26 @@ def strings(value: Any) -> Iterator[str]:
         yield value
 
 
-def found_in(text: str) -> list[str]:
-    """What of all that was planted is in *text*, however it is written."""
-    forms = {json.dumps(key)[1:-1] for key in PLANTED} | {key.replace("/", "\\/") for key in PLANTED}
-    forms |= set(PLANTED) | {key.replace("&", "&amp;") for key in PLANTED}
+def found_in(text: str, planted: Sequence[str]) -> list[str]:
+    """What of all that was *planted* is in *text*, however it is written."""
+    forms = {json.dumps(key)[1:-1] for key in planted} | {key.replace("/", "\\/") for key in planted}
+    forms |= set(planted) | {key.replace("&", "&amp;") for key in planted}
     return [form for form in sorted(forms) if form in text]
 
 
 class Looker:
     """Looks wherever anybody can, and notes what was found where."""
 
-    def __init__(self, daemon: Daemon, folder: Path, minted: str) -> None:
+    def __init__(self, daemon: Daemon, folder: Path, minted: str, planted: Sequence[str] = PLANTED) -> None:
         self.daemon = daemon
+        self.planted = planted
         self.minted = minted
         self.folder = folder
         self.leaks: list[str] = []
 
     def look(self, where: str, what: str, prose: bool = True) -> None:
         """At one text. *prose*: answers may not be in it either."""
-        self.leaks += [f"{where}: {form}" for form in found_in(what)]
+        self.leaks += [f"{where}: {form}" for form in found_in(what, self.planted)]
         if self.minted in what:
             self.leaks.append(f"{where}: the minted key")
         if prose and "Dear diary" in what:

@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import pytest
 from pytest_twisted import ensureDeferred
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.defer import ensureDeferred as start
@@ -253,6 +254,7 @@ class Soak:
         return "whole" if answer.json["type"] == "message" else "no message"
 
 
+@pytest.mark.long
 @ensureDeferred
 async def test_soak(start_daemon: StartDaemon, tmp_path: Path) -> None:
     """Nothing is lost, and memory, sockets, leases and timers stay level."""

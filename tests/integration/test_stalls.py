@@ -12,6 +12,7 @@ import zlib
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
+import pytest
 import pytest_twisted
 import zstandard
 from pytest_twisted import ensureDeferred
@@ -27,6 +28,8 @@ from tests.integration.support.gemini import Gemini
 from tests.integration.support.process import eventually
 from tests.integration.support.stalls import LONGEST, LONGEST_OF_LARGE, Meter, told
 from tests.integration.support.upstream import Upstream
+
+pytestmark = pytest.mark.alone
 
 LARGE = 10_000_000
 """Bytes from which on a body may cost more."""

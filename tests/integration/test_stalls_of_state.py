@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
 
+import pytest
 from pytest_twisted import ensureDeferred
 
 from claudeproxyd.pool.service import MAX_AFFINITIES
@@ -25,6 +26,8 @@ from tests.integration.support.redis import Redis, redis_server
 from tests.integration.support.stalls import LONGEST, Meter, told
 from tests.integration.support.upstream import Upstream
 from tests.integration.test_workers import workers
+
+pytestmark = pytest.mark.alone
 
 MODEL = wire.Message().model
 MODELS = f'[[models]]\nname = "{MODEL}"\nroutes = [{{ provider = "up" }}]\n'

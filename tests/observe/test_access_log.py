@@ -12,6 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from claudeproxyd.observe import access_log as module
 from claudeproxyd.observe.access_log import AccessEntry, mask, terminal_line, text_line
 from claudeproxyd.observe.lines import json_line
+from claudeproxyd.observe.scrub import remember
 
 
 def entry(**fields: Any) -> AccessEntry:
@@ -124,6 +125,15 @@ class MaskTests(SynchronousTestCase):
         self.patch(module, "_quoted", lambda word: remembered.append(word) or word)
         text_line(entry)
         self.assertLess(max(map(len, remembered)), 300)
+
+    def test_many(self) -> None:
+        """Masks are shorter than what they stand for; the half of a secret behind a hundred others is not shown."""
+        known = "planted-many-times-in-the-words-of-a-client"
+        remember([known])
+        for before in range(len(known)):
+            entry = AccessEntry(time=0.0, request_id="req_1", status=404, path="/" * before + known * 100)
+            mask(entry)
+            self.assertNotIn("planted-", entry.path)
 
     def test_broken_off(self) -> None:
         """The same where a stream had begun with 200."""

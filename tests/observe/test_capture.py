@@ -19,6 +19,7 @@ from claudeproxyd.interfaces import ICapture, ICaptures, ITranscript
 from claudeproxyd.observe import capture as module
 from claudeproxyd.observe.capture import Capture, Captures, Transcript
 from claudeproxyd.observe.metrics import Metrics
+from claudeproxyd.observe.scrub import remember
 from tests.observe.test_lines import Threads
 
 EPOCH = 1_790_000_000.25
@@ -115,6 +116,17 @@ class CaptureTests(SynchronousTestCase):
         text = json.dumps(self.content())
         self.assertNotIn("q1w", text)
         self.assertEqual(text.count('"x-other", "***"'), 2)
+
+    def test_many_secrets(self) -> None:
+        """Masks are shorter than what they stand for; the half of a secret behind thousands of others is not kept."""
+        known = "planted-thousands-of-times-in-a-body-that-is-cut"
+        remember([known])
+        for before in (0, 10, 20):
+            capture = self.begin(self.captures(max_bytes=100_000))
+            capture.client.answer(500, [])
+            capture.client.data(b"." * before + known.encode() * 4000)
+            capture.finish(500)
+            self.assertNotIn("planted-", json.dumps(self.content()))
 
     def test_cut(self) -> None:
         """A long body is cut at the bound, with its true size and a mark, and never inside a character."""

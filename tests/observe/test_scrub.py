@@ -180,6 +180,11 @@ class ScrubTests(SynchronousTestCase):
         for text in ("hunter2hunter2", "sk-ant-api03-AbCdEf_123-x", "AIzaSyA1234567890abcdefgh", PEM, jwt):
             self.assertEqual(self.scrubber.redacted(f"bad: {text} no"), "bad: *** no")
 
+    def test_holds_a_secret(self) -> None:
+        """Whoever would rather not keep a text than keep half of it can ask."""
+        table = {"": False, "a word": False, "\ud800" * 9: False, "a hunter2hunter2 b": True, PEM: True}
+        self.assertEqual({text: self.scrubber.holds_secret(text) for text in table}, table)
+
     def test_headers(self) -> None:
         """Values of headers; those without a secret stay the very same."""
         clean = [(b"content-type", b"application/json"), (b"request-id", b"req_" + b"0" * 40)]
@@ -187,6 +192,15 @@ class ScrubTests(SynchronousTestCase):
         self.assertEqual(
             self.scrubber.redacted_headers([*clean, (b"x-echo", b"hunter2hunter2")]), [*clean, (b"x-echo", b"***")]
         )
+
+    def test_names_of_headers(self) -> None:
+        """A key that an upstream makes the name of a header is not passed on, though names have lost their capitals."""
+        self.scrubber.remember(["Hunter3Hunter3"])
+        clean = [(b"anthropic-ratelimit-requests-remaining", b"1")]
+        for _ in range(2):
+            self.assertIs(self.scrubber.redacted_headers(clean), clean)
+            for name in (b"hunter2hunter2", b"x-of-hunter3hunter3"):
+                self.assertEqual(self.scrubber.redacted_headers([*clean, (name, b"1")]), clean)
 
     def test_headers_that_are_remembered(self) -> None:
         """A harmless value is masked once it is known to be a secret; so many are remembered, none of them long."""

@@ -49,6 +49,20 @@ class Told(SynchronousTestCase):
         ServiceManager(self.environ, self.clock).stopping("draining")
         self.assertEqual(self.theirs.told(), [["STOPPING=1", "STATUS=draining"]])
 
+    def test_watchdog(self) -> None:
+        """Whoever watches is told twice in his time that the reactor runs; children are not watched."""
+        self.environ |= {"WATCHDOG_USEC": "60000000", "WATCHDOG_PID": str(os.getpid())}
+        manager = ServiceManager(self.environ, self.clock)
+        self.assertEqual((manager.alive_every, self.environ), (30.0, {"HOME": "/"}))
+        manager.alive()
+        self.assertEqual(self.theirs.told(), [["WATCHDOG=1"]])
+
+    def test_no_watchdog(self) -> None:
+        """Nobody watches, or somebody else is watched, or what is said of it makes no sense."""
+        for variables in ({}, {"WATCHDOG_USEC": "60000000", "WATCHDOG_PID": "1"}, {"WATCHDOG_USEC": "soon"}):
+            self.assertEqual(ServiceManager({**self.environ, **variables}, self.clock).alive_every, 0.0)
+        self.assertEqual(ServiceManager({"WATCHDOG_USEC": "60000000"}, self.clock).alive_every, 0.0)
+
     def test_secrets(self) -> None:
         """Secrets are told to nobody."""
         configure(["sk-very-secret-indeed"])

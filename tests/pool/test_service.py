@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -387,6 +388,50 @@ class CoolingTests(PoolTestCase):
         self.assertEqual([each.subject for each in told], [{"provider": "p", "credential": "a"}] * 2)
         self.assertEqual(told[0].message, "p refuses the credential a: bad key")
         self.assertIs(told[0].what, Happening.CREDENTIAL_REFUSED)
+
+    def test_refused_is_told_once_by_several(self) -> None:
+        """Of pools that share their state, and one that goes on from it, one tells; and again the next time."""
+        told: list[str] = []
+        pools: dict[str, CredentialPool] = {}
+        under_way: list[tuple[str, Mapping[str, object]]] = []
+
+        def pool(named: str) -> CredentialPool:
+            transitions = Transitions(lambda: 1.0)
+            transitions.subscribe(lambda transition: told.append(named))
+            pools[named] = self.pool(
+                "a", transitions=transitions, changed=lambda changes: under_way.append((named, changes))
+            )
+            return pools[named]
+
+        def attempt(each: CredentialPool, outcome: Outcome) -> None:
+            """All hear what came of it; an hour later the next may come."""
+            self.take(each).release(outcome)
+            hear()
+            self.clock.advance(3600)
+
+        def hear() -> None:
+            for named, changes in under_way:
+                for its, other in pools.items():
+                    if its != named:
+                        other.merge(changes)
+            under_way.clear()
+
+        first, second = pool("first"), pool("second")
+        for each in (first, second):
+            attempt(each, AUTH)
+        third = pool("third")
+        third.import_state(exported(first))
+        attempt(third, AUTH)
+        for each in pools.values():  # as an operator has all do at once
+            each.clear(None, None, None)
+        hear()
+        attempt(second, AUTH)
+        self.assertEqual(told, ["first"])
+        for _ in range(2):
+            attempt(second, OK)
+        self.assertEqual(exported(second), {})
+        attempt(third, AUTH)
+        self.assertEqual(told, ["first", "third"])
 
     def test_doubling(self) -> None:
         """Failures in a row double the cooldown, up to the ceiling."""

@@ -20,7 +20,7 @@ from claudeproxyd.observe.scrub import remember
 from claudeproxyd.observe.transitions import Transitions
 from claudeproxyd.reporting import sender
 from claudeproxyd.reporting.posting import pause
-from claudeproxyd.reporting.sender import CLOSE_TIMEOUT
+from claudeproxyd.reporting.sender import CLOSE_TIMEOUT, MAX_SEARCHED_BYTES
 from claudeproxyd.reporting.webhooks import MAX_WAITING, PATIENCE, Webhooks, sign
 from claudeproxyd.testing import EPOCH
 from tests.reporting.support import Post
@@ -147,6 +147,19 @@ class WebhooksTests(SynchronousTestCase):
         told = " ".join(map(formatEvent, events))  # type: ignore[arg-type]
         self.assertIn("401 who is ***?", told)
         self.assertNotIn(known[:50], told)
+
+    def test_cut_secret(self) -> None:
+        """Nor is a part of one told of which the rest is behind what is looked at, whatever is ahead of it."""
+        known = "".join(f"{number:x}" for number in range(700))
+        remember([known])
+        self.webhooks.configure([section()])
+        for before in (b" " * (MAX_SEARCHED_BYTES - 300), (known + " ").encode() * 4, known.encode() * 4):
+            with capturedLogs() as events:
+                self.tell()
+                self.ways[0].answer(410, before + known.encode())
+            told = " ".join(map(formatEvent, events))  # type: ignore[arg-type]
+            self.assertIn("410", told)
+            self.assertNotIn(known[:20], told)
 
     def test_given_up(self) -> None:
         """After an hour, or at once where the receiver is gone for good; it is told, and the next has its turn."""

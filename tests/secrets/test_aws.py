@@ -57,6 +57,8 @@ class Endpoints(Resource):
         self.bodies: list[bytes] = []
         self.answers: dict[str, tuple[int, str]] = {}
         """By method and path; what they say otherwise is right."""
+        self.quoted = ""
+        """What refusals quote."""
 
     def render(self, request: Any) -> bytes:
         """One request."""
@@ -71,7 +73,7 @@ class Endpoints(Resource):
         self.forms.append(form)
         status, text = self.answers.get(f"{method} {path}") or self.usual(method, path, headers, form)
         request.setResponseCode(status)
-        return text.encode()
+        return (text.format(self.quoted) if self.quoted and status != 200 else text).encode()
 
     def usual(self, method: str, path: str, headers: Mapping[str, str], form: Mapping[str, str]) -> tuple[int, str]:
         """As AWS answers."""
@@ -328,6 +330,38 @@ class Failing(ChainTestCase):
         ):
             self.endpoints.answers["POST /"] = (status, REFUSED.format(code, ROLE))
             self.assertEqual(self.refusal(role_arn=ROLE, keys=keys)[0], kind)
+
+    def test_what_was_sent_is_not_told(self) -> None:
+        """Who is asked for keys may repeat by what it was asked: tokens of pods, containers, machines and sessions."""
+        self.write("config", f"[profile p]\nrole_arn={ROLE}\nsource_profile=q\n")
+        session = "aws_access_key_id=A\naws_secret_access_key=b\naws_session_token=planted-of-a-session\n"
+        self.write("credentials", f"[q]\n{session}")
+        for name in ("pod", "container"):
+            (self.home / name).write_text(f"planted-with-a-{name}\n")
+        self.endpoints.answers = {
+            "POST /": (403, REFUSED.format("AccessDenied", "{}")),
+            "GET /container": (403, '{{"Code":"No","Message":"not by {}"}}'),
+            "PUT /latest/api/token": (200, "planted-of-a-machine"),
+            "GET /latest/meta-data/iam/security-credentials/": (200, "some-role"),
+            "GET /latest/meta-data/iam/security-credentials/some-role": (403, '{{"Code":"No","Message":"not by {}"}}'),
+        }
+        relative = {"AWS_CONTAINER_CREDENTIALS_RELATIVE_URI": "/container"}
+        token, file = "AWS_CONTAINER_AUTHORIZATION_TOKEN", str(self.home / "container")
+        for environ, sent in (
+            ({"AWS_PROFILE": "p"}, "planted-of-a-session"),
+            (
+                {"AWS_WEB_IDENTITY_TOKEN_FILE": str(self.home / "pod"), "AWS_ROLE_ARN": ROLE},
+                "planted-with-a-pod",
+            ),
+            ({**relative, token: "planted-of-a-container"}, "planted-of-a-container"),
+            ({**relative, f"{token}_FILE": file}, "planted-with-a-container"),
+            ({}, "planted-of-a-machine"),
+        ):
+            self.environ = {"HOME": str(self.home), "AWS_ENDPOINT_URL_STS": "https://sts.test", **environ}
+            self.endpoints.quoted = sent
+            _, why = self.refusal()
+            self.assertIn("***", why, sent)
+            self.assertNotIn("planted", why)
 
     def test_answers_that_are_none(self) -> None:
         """Nonsense, keys that have expired already, a machine without a role."""

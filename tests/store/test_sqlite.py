@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import sqlite3
 import stat
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +37,10 @@ class SQLiteTestCase(StoreTestCase):
         self.thread = Thread()
         self.now = NOW
 
-    def store(self) -> SQLiteStore:
-        """A store as a daemon has it."""
-        store = SQLiteStore(Database(self.path, lambda: self.now), self.clock, self.thread)
+    def store(self, everything: Mapping[str, object] | None = None) -> SQLiteStore:
+        """A store as a daemon has it that has *everything* to keep."""
+        parts = [] if everything is None else [everything]
+        store = SQLiteStore(Database(self.path, lambda: self.now), self.clock, self.thread, lambda: iter(parts))
         self.addCleanup(self._end, store)
         return store
 
@@ -314,6 +317,31 @@ class TroubleTests(SQLiteTestCase):
             self.assertIn(A, self.kept())
             self.now += 1.0
         self.assertEqual(len(self.aside()), 5)
+
+    def test_taken_away(self) -> None:
+        """A file that is deleted, or replaced by another, is written anew, with all that there is to keep."""
+        store = self.store({A: True, HOME: affinity(0)})
+        self.successResultOf(store.load())
+        for number, take_away in enumerate((self._delete, self._replace), 1):
+            take_away()
+            store.save({COOLING: cooldown(60)})
+            self.clock.advance(1.0)
+            self.clock.advance(1.0)
+            self.assertLessEqual({A, HOME, COOLING}, set(self.kept()))
+            self.assertEqual(len(self.warnings), number)
+            self.assertIn("another file", self.warnings[-1])
+            self.assertEqual(self.aside(), [])
+
+    def _delete(self) -> None:
+        for companion in ("", "-wal", "-shm"):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self.path + companion)
+
+    def _replace(self) -> None:
+        self._delete()
+        other = Database(self.path, lambda: self.now)
+        other.write({B: (0.0, True)})
+        other.close()
 
     def test_of_somebody_else(self) -> None:
         """Another program's database is neither written to nor renamed; nothing is kept, and the daemon hears why."""

@@ -49,6 +49,15 @@ class SignaturesTestCase(SynchronousTestCase):
 class MemoryTests(SignaturesTestCase):
     """Within one process."""
 
+    def test_secrets(self) -> None:
+        """An upstream that gives a key of ours for a signature, or as the id of a call, has it kept nowhere."""
+        signatures = self.signatures(is_secret=lambda text: "planted" in text)
+        signatures.keep("a", "it is planted")
+        signatures.keep("planted", "b")
+        signatures.keep("c", "d")
+        self.assertEqual([signatures.lookup(key) for key in ("a", "planted", "c")], [None, None, "d"])
+        self.assertNotIn("planted", str(self.told))
+
     def test_recalls(self) -> None:
         """What came with a call is there when its result comes back; the last one said holds."""
         signatures = self.signatures()

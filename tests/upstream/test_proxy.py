@@ -7,7 +7,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from claudeproxyd.outcomes.types import AttemptPhase
 from claudeproxyd.testing import MemoryConnection
 from claudeproxyd.upstream.errors import ConnectFailed, ConnectTimedOut, Malformed, ProxyRefused
-from claudeproxyd.upstream.proxy import Proxy, proxy_for
+from claudeproxyd.upstream.proxy import Proxy, proxy_for, proxy_secrets
 from tests.upstream.fakes import Net
 from tests.upstream.responses import HELLO
 
@@ -32,6 +32,17 @@ class Choosing(SynchronousTestCase):
             with self.assertRaises(ValueError) as caught:
                 proxy_for(setting, "https", "api.example", 443, {})
             self.assertNotIn("secret", str(caught.exception))
+
+    def test_secrets(self) -> None:
+        """What is to be masked of one: its password, as it is and as it goes up, wherever it is written down."""
+        known = ["p@ss", "dXNlcjpwQHNz"]
+        self.assertEqual(list(proxy_secrets(PROXY, {})), known)
+        for variable in ("https_proxy", "HTTPS_PROXY", "http_proxy"):
+            self.assertEqual(list(proxy_secrets("env", {variable: PROXY})), known)
+            self.assertEqual(list(proxy_secrets("env", {variable: PROXY.removeprefix("http://")})), known)
+        for setting in ("", "http://p:1", "http://[::1", "socks5://h:1"):
+            self.assertEqual(list(proxy_secrets(setting, {"https_proxy": PROXY})), [])
+            self.assertEqual(list(proxy_secrets("env", {"https_proxy": setting})), [])
 
     def test_environment(self) -> None:
         """``env`` reads the variables that curl reads, each for its own scheme."""

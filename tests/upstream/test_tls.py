@@ -19,8 +19,11 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.client import URI
 from zope.interface import implementer
 
+from claudeproxyd.cli.admin import AdminEndpoints
+from claudeproxyd.cli.place import AdminPlace
 from claudeproxyd.config.state import InRedis
-from claudeproxyd.secrets.endpoint import EndpointFactory
+from claudeproxyd.reporting.posting import NoReply, Poster
+from claudeproxyd.secrets.endpoint import EndpointFactory, http_client
 from claudeproxyd.store.redis_link import endpoint_of
 from claudeproxyd.upstream.client import Origin
 from claudeproxyd.upstream.errors import TLSFailed
@@ -212,11 +215,18 @@ class Proof(SynchronousTestCase):
             self.reactor.advance(0)
         return impostor.heard
 
-    def hold(self, connect: Callable[[str], Any]) -> None:
-        """*connect* says the secret to whoever has proven to be the host, and to nobody else."""
-        fooled = [what for what, case in FORGED.items() if self.hears(connect, case)]
+    def hold(self, connect: Callable[[str], Any], *, by_treq: bool = False) -> None:
+        """*connect* says the secret to whoever has proven to be the host, and to nobody else.
+
+        *by_treq*: which takes no URL with an IPv6 address.
+        """
+        forged, good = (
+            {what: case for what, case in cases.items() if not (by_treq and ":" in case.asked)}
+            for cases in (FORGED, GOOD)
+        )
+        fooled = [what for what, case in forged.items() if self.hears(connect, case)]
         self.assertEqual(fooled, [])
-        refused = [what for what, case in GOOD.items() if not self.hears(connect, case)]
+        refused = [what for what, case in good.items() if not self.hears(connect, case)]
         self.assertEqual(refused, [])
         self.assertEqual(self.flushLoggedErrors(), [])
 
@@ -250,6 +260,36 @@ class Proof(SynchronousTestCase):
         def connect(host: str) -> None:
             endpoint = endpoint_of(self.reactor, InRedis(host, tls=True))
             endpoint.connect(Factory.forProtocol(Talker)).addErrback(lambda failure: None)
+
+        self.hold(connect)
+
+    def test_reports(self) -> None:
+        """A collector, or a receiver of webhooks, that does not prove its name gets neither a token nor an event."""
+
+        def connect(host: str) -> None:
+            sent = Poster(self.reactor)(f"https://{bracketed(host)}/hook", {"x-token": SECRET.decode()}, SECRET)
+            sent.addErrback(lambda failure: failure.trap(NoReply))
+
+        self.hold(connect, by_treq=True)
+
+    def test_issuers_and_clouds(self) -> None:
+        """An issuer that does not prove its name says nobody's keys; and so STS and its like, which learn of tokens."""
+        for ca_file in ("", self.authorities):
+
+            def connect(host: str, ca_file: str = ca_file) -> None:
+                http = http_client(self.reactor, ca_file=ca_file)
+                asked = http.get(f"https://{bracketed(host)}/", headers={"authorization": SECRET.decode()})
+                asked.addErrback(lambda failure: None)
+
+            self.hold(connect, by_treq=True)
+
+    def test_commands(self) -> None:
+        """An admin listener that does not prove its name gets no operator's key."""
+
+        def connect(host: str) -> None:
+            url = f"https://{bracketed(host)}"
+            way = AdminEndpoints(self.reactor, AdminPlace(url, "key")).endpointForURI(URI.fromBytes(url.encode()))
+            way.connect(Factory.forProtocol(Talker)).addErrback(lambda failure: None)
 
         self.hold(connect)
 

@@ -230,6 +230,8 @@ class Forwarded(SynchronousTestCase):
             (("::ffff:10.0.0.1", b"1.2.3.4"), "1.2.3.4"),
             (("::1", b"2001:db8::1"), "2001:db8::1"),
             (("unix", b"1.2.3.4"), "unix"),
+            (("10.0.0.1", b"fe80::1%words of a client's"), "10.0.0.1"),
+            (("10.0.0.1", b"fe80::1%lo, 10.0.0.2"), "10.0.0.2"),
         )
         for arguments, client in table:
             self.assertEqual(self.client(*arguments), client, arguments)

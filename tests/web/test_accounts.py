@@ -72,6 +72,14 @@ class LedgerPages(SynchronousTestCase):
         self.assertEqual((laptop["requests"], laptop["attempts"], laptop["unpriced_tokens"]), (1, 2, 100))
         self.assertEqual(self.ask("/admin/v1/usage?from=2026-12-02&to=2026-12-31").json, [])
 
+    def test_first(self) -> None:
+        """As many as are asked for, of those that cost most; in a table too."""
+        first, *others = self.ask("/admin/v1/usage?by=client&to=2030-01-01").json
+        self.assertEqual(len(others), 1)
+        self.assertEqual(self.ask("/admin/v1/usage?by=client&to=2030-01-01&limit=1").json, [first])
+        lines = self.ask("/admin/v1/usage?by=client&to=2030-01-01&limit=1&format=csv").body.splitlines()
+        self.assertEqual(len(lines), 2)
+
     def test_csv(self) -> None:
         """The same figures; nothing in it is a formula to a spreadsheet."""
         reply = self.ask("/admin/v1/usage?by=model&format=csv&to=2030-01-01")
@@ -80,6 +88,14 @@ class LedgerPages(SynchronousTestCase):
         self.assertEqual([(row["model"], row["usd"]) for row in rows], [("'=1+1", "0.002"), ("claude-a", "1e-06")])
         same = self.ask("/admin/v1/usage?by=model&to=2030-01-01").json
         self.assertEqual([row["input_tokens"] for row in rows], [str(row["input_tokens"]) for row in same])
+
+    def test_formulas(self) -> None:
+        """However a client begins a model's name: by a blank, a line's end, or as East Asian keyboards write it."""
+        names = [f"{before}{sign}1" for sign in "=+-@＝＋－＠" for before in ("", " ", "\t", "\r", "\n", "\xa0")]
+        self.patch(self.ledger, "totals", lambda question: succeed([{"model": name} for name in (*names, "a=b-c")]))
+        text = self.ask("/admin/v1/usage?by=model&format=csv").body.decode()
+        told = [row["model"] for row in csv.DictReader(io.StringIO(text, newline=""))]
+        self.assertEqual(told, [*(f"'{name}" for name in names), "a=b-c"])
 
     def test_in_turns(self) -> None:
         """Many rows are told over many turns of the reactor, and are all there; so in a table."""
@@ -116,6 +132,7 @@ class LedgerPages(SynchronousTestCase):
             ("/admin/v1/usage?format=xml", "format"),
             ("/admin/v1/usage?from=yesterday", "from"),
             ("/admin/v1/usage?since=2026-01-01", "since"),
+            ("/admin/v1/usage?limit=0", "limit"),
             ("/admin/v1/requests?limit=0", "limit"),
             ("/admin/v1/requests?limit=100000", "limit"),
         ):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from base64 import b64encode
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -16,7 +16,7 @@ from zope.interface.verify import verifyClass
 import claudeproxyd
 from claudeproxyd.accounts.keys import RuntimeKeys
 from claudeproxyd.accounts.ledger import Ledger
-from claudeproxyd.checkup import Checkup
+from claudeproxyd.checkup import Checkup, IssuerFinding
 from claudeproxyd.config.diagnostics import ConfigError, Problem
 from claudeproxyd.errors import ClaudeError
 from claudeproxyd.interfaces import ICredentialPool, ILimitStore
@@ -86,10 +86,12 @@ def admin_root(
     keys: RuntimeKeys | None = None,
     *,
     checkup: Callable[[], Checkup] | None = None,
+    issuers: Callable[[], Awaitable[list[IssuerFinding]]] | None = None,
 ) -> AdminRoot:
     """One with a pool that nobody asks for."""
     activity = ClientActivity({})
-    return AdminRoot(FakePool(), Deferred, Status.begun(NOON), activity, ledger, limits, keys, checkup=checkup)
+    status = Status.begun(NOON)
+    return AdminRoot(FakePool(), Deferred, status, activity, ledger, limits, keys, checkup=checkup, issuers=issuers)
 
 
 NAMED = b'{"provider":"p","credential":"c"}'

@@ -7,7 +7,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from claudeproxyd.checkup import Finding
+from claudeproxyd.checkup import Finding, IssuerFinding
 from claudeproxyd.web.site import GatewaySite
 from tests.web.support import Connection, Listener, Reply, get, post
 from tests.web.test_admin import admin_root
@@ -34,7 +34,11 @@ class CheckCredentials(SynchronousTestCase):
         listener = Listener()
         self.checkup = FakeCheckup()
         checkup: Any = lambda: self.checkup  # noqa: E731
-        root = admin_root(checkup=checkup)
+
+        async def issuers() -> list[IssuerFinding]:
+            return [IssuerFinding(issuer="https://login.example.com", trouble="says 404")]
+
+        root = admin_root(checkup=checkup, issuers=issuers)
         self.connection = Connection(GatewaySite(root, listener.site.gateway, listener.clock))
 
     def test_found(self) -> None:
@@ -45,6 +49,14 @@ class CheckCredentials(SynchronousTestCase):
         self.checkup.found.callback([Finding(provider="p", credential="a", trouble=trouble)])
         reply = Reply(self.connection.take())
         self.assertEqual((reply.status, reply.json["credentials"][0]["trouble"]), (200, "refused: ***"))
+
+    def test_issuers(self) -> None:
+        """They are asked where no credential is named."""
+        self.checkup.found.callback([])
+        for body, expected in ((b"", ["says 404"]), (b'{"provider":"p"}', []), (b'{"credential":"c"}', [])):
+            self.connection.send(post(PATH, body))
+            told = Reply(self.connection.take()).json["issuers"]
+            self.assertEqual([each["trouble"] for each in told], expected)
 
     def test_who_leaves_meanwhile(self) -> None:
         """An operator who left does no harm."""

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from claudeproxyd.observe.audit import audit_line
+from claudeproxyd.observe.scrub import remember
 from claudeproxyd.principals import Principal
 from claudeproxyd.web.public import PublicRoot
+from claudeproxyd.web.roles import Operator
 from tests.web.support import BODY, AdminListener, Listener, get, post
 
 
@@ -53,6 +56,20 @@ class Outcomes(SynchronousTestCase):
         for entry in self.listener.log:
             self.assertNotIn("AbCdEf", str(entry))
             self.assertIn("***", str(entry))
+
+    def test_no_half_of_a_secret(self) -> None:
+        """Nor is a part of it where there is no room for the rest: not in the line, the answer or the audit."""
+        known = "planted-in-a-path-0123456789abcdef-0123456789abcdef"
+        remember([known])
+        admin = AdminListener(PublicRoot(), Operator("an-operator"))
+        for before in range(100, 200, 10):
+            path = f"/{'x' * before}{known}"
+            for target in (path, f"/v1/models{path}", f"/v1/models?after_id={path}"):
+                self.assertNotIn(b"planted-", self.listener.ask(get(target)).body)
+                admin.ask(get(target))
+        self.assertNotIn("planted-", "".join(map(str, self.listener.log)))
+        self.assertNotIn("planted-", "".join(map(audit_line, admin.audit)))
+        self.assertEqual(len(admin.audit), 20)
 
     def test_model_of_a_refusal(self) -> None:
         """A request that is refused here is told of with the model that it asked for, once that is known."""

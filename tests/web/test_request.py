@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import gzip
+import tracemalloc
 import weakref
 import zlib
 from typing import Any
@@ -220,6 +221,28 @@ class Memory(SynchronousTestCase):
         connection.lose()
         self.assertEqual(self.buffers.held, 0)
         self.assertEqual([(entry.status, entry.outcome) for entry in self.listener.log], [(0, "cancelled")])
+
+    def test_small_pieces(self) -> None:
+        """A body that comes by two bytes takes no more memory than is counted, in chunks or in reads."""
+        pieces = [b"ab"] * 20_000
+        in_chunks = [CHUNKED, b"".join([b"2\r\n%b\r\n" % each for each in pieces])]
+        in_reads = [post("/v1/messages", b"x" * 50_000)[:-50_000], *pieces]
+        for name, sent in {"chunks": in_chunks, "reads": in_reads}.items():
+            listener = Listener()
+            connection = listener.connect()
+            tracemalloc.start()
+            self.addCleanup(tracemalloc.stop)
+            before, _ = tracemalloc.get_traced_memory()
+            for data in sent:
+                connection.send(data)
+            taken = tracemalloc.get_traced_memory()[0] - before
+            tracemalloc.stop()
+            self.assertEqual(listener.site.gateway.buffers.held, 40_000)
+            self.assertLess(taken, 3 * 40_000, name)
+            if name == "chunks":
+                connection.send(b"0\r\n\r\n")
+                self.assertEqual(listener.log[0].bytes_in, 40_000)
+            connection.lose()
 
     def test_held_while_answered(self) -> None:
         """A body counts until its answer is out."""

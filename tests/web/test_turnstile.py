@@ -7,11 +7,14 @@ from typing import Any
 
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
+from twisted.web.http import _ChunkedTransferDecoder
 
 from claudeproxyd.framing.coding import BodyDecoder
 from claudeproxyd.slices import SLICE
 from claudeproxyd.sockets import NEXT_TURN
 from claudeproxyd.turnstile import WINDOW, Turnstile
+from claudeproxyd.web import channel
+from claudeproxyd.web.channel import CHUNKED_BYTES
 from tests.web.support import BODY, Connection, Listener, post, replies
 
 MOST = SLICE / 0.001 + 1
@@ -100,6 +103,34 @@ class TurnstileTests(SynchronousTestCase):
         self.assertEqual(len(self.listener.dispatcher.running), 12)
         self.assertEqual([reply.status for reply in replies(connections[-2].take())], [529])
 
+    def test_sent_ahead(self) -> None:
+        """Requests that one client sends ahead are let in no faster, though one read brings them all."""
+        connection = self.listener.connect()
+        connection.send(post() * 60)
+        answered = 0
+        while answered < 60:
+            some = len(replies(connection.take()))
+            self.assertLessEqual(some, MOST)
+            answered += some
+            self.listener.clock.advance(NEXT_TURN)
+        self.assertEqual(connection.transport.producerState, "producing")
+        self.assertEqual(connection.ask(post()).status, 200)
+
+    def test_hung_up_meanwhile(self) -> None:
+        """A client that has closed its connection by its turn has its request dropped unread: of a crowd that gives up
+        nobody has to wait for each. Who did not have to wait is not looked at."""
+        gone: list[object] = []
+        self.patch(channel, "has_hung_up", lambda transport: transport in gone)
+        connections = self.connect(60)
+        served = sum(self.answered(connections))
+        self.assertGreater(served, 5)
+        gone += [connection.transport for connection in connections[:-1]]
+        self.listener.clock.advance(NEXT_TURN)
+        self.assertEqual(self.answered(connections).count(True), served + 1)
+        self.assertEqual(len(self.listener.dispatcher.running), served + 1)
+        self.assertTrue(all(connection.closing for connection in connections[served:-1]))
+        self.assertFalse(connections[-1].closing)
+
     def test_large_bodies(self) -> None:
         """Of large ones, each of which takes longer than a slice, one is read in each turn."""
         self.takes = 3 * SLICE
@@ -145,6 +176,58 @@ class TurnstileTests(SynchronousTestCase):
                 self.listener.clock.advance(NEXT_TURN)
                 self.assertLess(self.listener.clock.seconds() - began, 4 * SLICE)
         self.assertEqual([replies(each.take())[0].status for each in connections], [200] * 5)
+
+    def test_bodies_in_chunks(self) -> None:
+        """So are pieces of bodies in chunks: a read may bring ten thousand of a byte each, which take some 40 ms."""
+        read = _ChunkedTransferDecoder.dataReceived
+
+        def slow(decoder: _ChunkedTransferDecoder, data: bytes) -> None:
+            self.listener.clock.rightNow += 3 * SLICE
+            read(decoder, data)
+
+        self.patch(_ChunkedTransferDecoder, "dataReceived", slow)
+        connections = [self.listener.connect() for _ in range(5)]
+        head = post(body=b"").replace(b"Content-Length: 0", b"Transfer-Encoding: chunked")
+        for connection in connections:
+            connection.send(head)
+        self.listener.clock.pump([NEXT_TURN] * 5 + [WINDOW])
+        for data in (b"%x\r\n%b\r\n" % (len(BODY), BODY), b"0\r\n\r\n" + post()):
+            began = self.listener.clock.seconds()
+            for connection in connections:
+                connection.send(data)
+            self.assertLess(self.listener.clock.seconds() - began, 4 * SLICE)
+            for _ in range(5):
+                began = self.listener.clock.seconds()
+                self.listener.clock.advance(NEXT_TURN)
+                self.assertLess(self.listener.clock.seconds() - began, 4 * SLICE)
+        self.assertEqual([[reply.status for reply in replies(each.take())] for each in connections], [[200, 200]] * 5)
+
+    def test_many_small_chunks(self) -> None:
+        """Of what one read brings of a body in chunks some is read in each turn, and all of it in the end."""
+        read = _ChunkedTransferDecoder.dataReceived
+        most = 0
+
+        def slow(decoder: _ChunkedTransferDecoder, data: bytes) -> None:
+            nonlocal most
+            most = max(most, len(data))
+            self.listener.clock.rightNow += SLICE
+            read(decoder, data)
+
+        self.patch(_ChunkedTransferDecoder, "dataReceived", slow)
+        connection = self.listener.connect()
+        padded = BODY.ljust(10_000)
+        connection.send(post(body=b"").replace(b"Content-Length: 0", b"Transfer-Encoding: chunked"))
+        connection.send(b"".join(b"1\r\n%c\r\n" % each for each in padded) + b"0\r\n\r\n" + post())
+        turns = 0
+        while not connection.transport.value():
+            began = self.listener.clock.seconds()
+            self.listener.clock.advance(NEXT_TURN)
+            self.assertLess(self.listener.clock.seconds() - began, 2 * SLICE)
+            turns += 1
+        self.listener.clock.advance(NEXT_TURN)
+        self.assertEqual([reply.status for reply in replies(connection.take())], [200, 200])
+        self.assertEqual(self.listener.dispatcher.bodies, [padded, BODY])
+        self.assertEqual((most, turns), (CHUNKED_BYTES, 3))
 
 
 class FaultTests(SynchronousTestCase):

@@ -9,7 +9,14 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from claudeproxyd.workers.permits import CLIENT, CREDENTIAL, HeldPermits, PermitBook, SharesOfClients
+from claudeproxyd.workers.permits import (
+    CLIENT,
+    CREDENTIAL,
+    RECALL_TIMEOUT,
+    HeldPermits,
+    PermitBook,
+    SharesOfClients,
+)
 from tests.workers.support import Pair
 
 KEY = (CREDENTIAL, "p", "c")
@@ -61,7 +68,9 @@ class Farm:
         self.count = count
         self.whole = whole
         self.workers: dict[int, Worker] = {}
-        self.book = PermitBook(count, lambda: {slot: worker.pair.parent for slot, worker in self.workers.items()})
+        self.book = PermitBook(
+            count, lambda: {slot: worker.pair.parent for slot, worker in self.workers.items()}, self.clock
+        )
         for slot in range(count):
             self.workers[slot] = Worker(self, slot)
 
@@ -211,6 +220,31 @@ class PermitTests(SynchronousTestCase):
         farm.settle()
         self.assertEqual(second.in_use, 4)
 
+    def test_now_of_one_that_hangs(self) -> None:
+        """Nobody waits long for one that does not answer, who comes next not at all; what it gives up late is had."""
+        farm = self.farm(6, count=3)
+        first, second, third = farm.workers.values()
+        third.in_use, first.in_use = 2, 2
+        answers = [Deferred.fromCoroutine(first.permits.borrow(KEY, 6)) for _ in range(3)]
+        second.in_use = 1
+        stopped = [second.pair]
+        self.settle_but(farm, stopped)
+        self.assertNoResult(answers[0])
+        farm.clock.advance(RECALL_TIMEOUT)
+        self.settle_but(farm, stopped)
+        self.assertEqual([self.successResultOf(answer) for answer in answers], [False] * 3)
+        farm.settle()
+        answer = Deferred.fromCoroutine(first.permits.borrow(KEY, 6))
+        self.settle_but(farm, stopped)
+        self.assertTrue(self.successResultOf(answer))
+        self.assertEqual([worker.permits.allowed(KEY, 6) for worker in (first, second, third)], [3, 1, 2])
+
+    @staticmethod
+    def settle_but(farm: Farm, stopped: list[Pair]) -> None:
+        """Deliver all, but what is for or of some."""
+        while any(worker.pair.pump() for worker in farm.workers.values() if worker.pair not in stopped):
+            pass
+
     def test_death(self) -> None:
         """What a worker held when it died is for the others; the next one asks for its part."""
         farm = self.farm(4)
@@ -276,7 +310,7 @@ class PermitTests(SynchronousTestCase):
             farm = self.farm(dice.randint(1, 9), count=dice.randint(2, 4))
             for _ in range(120):
                 worker = farm.workers[dice.randrange(farm.count)]
-                match dice.choice("aaarrppk"):
+                match dice.choice("aaarrppkt"):
                     case "a":
                         worker.ask()
                     case "r" if worker.in_use:
@@ -285,6 +319,8 @@ class PermitTests(SynchronousTestCase):
                         worker.pair.pump()
                     case "k" if dice.random() < 0.1:
                         farm.kill(worker.slot)
+                    case "t":
+                        farm.clock.advance(RECALL_TIMEOUT)
             for _ in range(200):
                 farm.settle()
                 busy = [worker for worker in farm.workers.values() if worker.in_use]

@@ -19,6 +19,8 @@ from claudeproxyd.workers.supervisor import (
     CHANNEL,
     HANG_LOOKS,
     LAST_DELAY,
+    SILENT_LOOKS,
+    START_LOOKS,
     STEADY,
     Worker,
     Workers,
@@ -78,6 +80,8 @@ class SupervisorTests(SynchronousTestCase):
         self.ends: dict[Process, ControlChannel] = {}
         self.heard: dict[Process, list[tuple[str, object]]] = {}
         self.answers: dict[str, Any] = {"leave": None, "pool": "figures"}
+        self.stopped: set[Process] = set()
+        """They read nothing for now."""
 
     def hear(self) -> None:
         """Have every process read what it was told, and answer."""
@@ -97,6 +101,8 @@ class SupervisorTests(SynchronousTestCase):
                     self.reactor, {name: handler(name) for name in names}, lambda channel: None
                 )
                 end.makeConnection(StringTransport())
+            if process in self.stopped:
+                continue
             data = transport.value()
             transport.clear()
             self.ends[process].dataReceived(data)
@@ -271,32 +277,77 @@ class SupervisorTests(SynchronousTestCase):
         self.reactor.advance(0.5)
         self.assertEqual(len(self.workers.living), 3)
 
+    def look(self, times: int = 1) -> None:
+        """The supervisor asks whether they are alive, and those that read answer."""
+        for _ in range(times):
+            self.workers.look()
+            self.hear()
+            self.hear()
+
+    def test_falls_silent(self) -> None:
+        """For one that does not answer another accepts meanwhile, and nobody waits for its word: it is only told."""
+        first, second, third = self.reactor.processes
+        self.ready(first, second, third)
+        self.look()
+        self.stopped.add(second)
+        self.look()
+        self.assertEqual(len(self.workers.ready), 3)
+        self.look()
+        self.assertEqual([worker.slot for worker in self.workers.ready], [0, 2])
+        self.assertEqual([("cover", 1) in self.heard[process] for process in (first, third)], [True, False])
+        answers = self.workers.ask("pool")
+        self.hear()
+        self.assertEqual([worker.slot for worker, _ in self.successResultOf(answers)], [0, 2])
+        self.stopped.clear()
+        self.hear()
+        self.hear()
+        self.assertEqual(self.heard[second][-2:], [("heard", None), ("pool", None)])
+        self.assertTrue(self.workers.all_ready)
+        self.assertEqual(self.heard[first][-1], ("uncover", 1))
+
     def test_hangs(self) -> None:
-        """One that does not answer is ended, whether it serves or not; one that does is let be."""
+        """One that does not answer any more is ended; one that does is let be."""
+        first, second, third = self.reactor.processes
+        self.ready(first, second, third)
+        self.look()
+        self.stopped.add(third)
+        with capturedLogs() as events:
+            self.look(HANG_LOOKS)
+            self.assertEqual(third.signals, [])
+            self.look(HANG_LOOKS)
+        self.assertEqual([process.signals for process in (first, second, third)], [[], [], ["KILL"]])
+        (told,) = [formatEvent(event) for event in events if "worker" in formatEvent(event)]
+        self.assertRegex(told, r"^worker 3, process \d+, has not answered for 30 s, and is ended$")
+
+    def test_hangs_at_its_start(self) -> None:
+        """One that has not answered yet has more time: where there is little of a processor it begins slowly."""
         first, second, third = self.reactor.processes
         self.ready(first, second)
-        third.worker.channel.makeConnection(StringTransport())  # and what it is told nobody reads
-        with capturedLogs() as events:
-            for _ in range(HANG_LOOKS):
-                self.workers.look()
-                self.hear()
-                self.hear()
-            self.assertEqual(third.signals, [])
-            for _ in range(HANG_LOOKS):
-                self.workers.look()
-                self.hear()
-                self.hear()
-        self.assertEqual([process.signals for process in (first, second, third)], [[], [], ["KILL"]])
-        (told,) = map(formatEvent, events)
-        self.assertRegex(told, r"^worker 3, process \d+, has not answered for 60 s, and is ended$")
+        self.stopped.add(third)
+        self.look(START_LOOKS)
+        self.assertEqual(third.signals, [])
+        self.look()
+        self.assertEqual(third.signals, ["KILL"])
 
     def test_hangs_at_its_end(self) -> None:
-        """One that has hung up, and goes on running, is ended too; at the daemon's end that is the drain's to do."""
-        first, second, _ = self.reactor.processes
+        """One that has hung up, and goes on running, is ended too; and so is one that hangs while the daemon drains."""
+        first, second, third = self.reactor.processes
+        self.ready(first, second, third)
+        self.look()
         first.worker.channel.connectionLost()
-        for _ in range(HANG_LOOKS + 1):
-            self.workers.look()
-        self.assertEqual(first.signals, ["KILL"])
+        self.stopped.add(second)
         self.workers.leave()
-        self.workers.look()
-        self.assertEqual(second.signals, ["KILL"])
+        self.look(HANG_LOOKS + 1)
+        self.assertEqual([process.signals for process in (first, second, third)], [["KILL"], ["KILL"], []])
+
+    def test_hangs_and_is_hurried(self) -> None:
+        """A second signal ends one that hangs at once."""
+        first, second, third = self.reactor.processes
+        self.ready(first, second, third)
+        self.look()
+        self.stopped.add(second)
+        self.look(SILENT_LOOKS + 1)
+        self.workers.leave()
+        self.workers.drain()
+        self.workers.hurry()
+        self.assertEqual([process.signals for process in (first, second, third)], [[], ["KILL"], []])

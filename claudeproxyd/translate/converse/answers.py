@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from zope.interface import implementer
 
+from claudeproxyd.errors import shown
 from claudeproxyd.framing.event_stream import EventStreamSplitter
 from claudeproxyd.framing.whole import WholeBody
 from claudeproxyd.interfaces import IStreamReader
@@ -122,7 +123,7 @@ class ConverseReader(AnswerReader["EventMessage"]):
                 if self._reason is not None:
                     self._finish()
             elif kind not in ("messageStart", "initial-response"):
-                self._note(f"unknown event {kind!s:.50}")
+                self._note(f"unknown event {shown(kind)}")
         return None
 
     def _delta(self, payload: bytes) -> None:
@@ -208,7 +209,7 @@ class ConverseReader(AnswerReader["EventMessage"]):
     def _call(self, index: int, name: str | None, id: str | None, kind: str | None) -> None:
         if kind is not None:
             self._calls[index] = ""
-            self._note(f"a call of the upstream's own was left out: {kind:.50}")
+            self._note(f"a call of the upstream's own was left out: {shown(kind)}")
             return
         if not name:
             raise MalformedAnswer("a tool call without a name")
@@ -271,7 +272,7 @@ class ConverseReader(AnswerReader["EventMessage"]):
         if counts is None:
             return
         usage = self._machine.usage
-        usage.input = tokens_in(counts.input_tokens)
+        usage.input, usage.guessed_input = tokens_in(counts.input_tokens), None
         usage.cache_read = tokens_in(counts.cache_read_input_tokens)
         usage.cache_write = tokens_in(counts.cache_write_input_tokens)
         usage.output = tokens_in(counts.output_tokens)
@@ -287,7 +288,7 @@ class ConverseReader(AnswerReader["EventMessage"]):
         if reason in ("end_turn", "tool_use") and not (self._answered or self.content or self._last):
             raise ModelFault(f"{reason} without any content")
         if not is_known(reason):
-            self._note(f"unknown stopReason {reason:.50}")
+            self._note(f"unknown stopReason {shown(reason)}")
         machine.finish(*ending_of(reason, self._answered))
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from claudeproxyd.errors import Unsupported
+from claudeproxyd.errors import Unsupported, shown
 from claudeproxyd.steps import STEP
 from claudeproxyd.translate.conversation import Media, Text, Thought, ToolResult, ToolUse
 from claudeproxyd.translate.converse.reasoning import unseal
@@ -154,7 +154,7 @@ class ConverseWriter:
             raise Unsupported(not_carried("messages", _A[kind]))
         format = _FORMATS[kind].get(media.media_type)
         if format is None:
-            raise Unsupported(not_carried("messages", f"{_A[kind]} of type {media.media_type:.100}"))
+            raise Unsupported(not_carried("messages", f"{_A[kind]} of type {shown(media.media_type, 100)}"))
         made: Block = {"format": format, "source": {"bytes": media.data}}
         if kind == "document":
             # Models may take a name for an instruction, and the API has few characters for one: titles are text.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from claudeproxyd.errors import shown
 from claudeproxyd.messages.reader import ModelFault
 
 STOPS: Mapping[str, str] = {
@@ -44,5 +45,5 @@ def ending_of(reason: str, has_content: bool) -> Ending:
         explanation = f"The model's provider stopped the answer: {because}"
         return "refusal", {"type": "refusal", "category": None, "explanation": explanation}
     if reason in FAULTS or not has_content:
-        raise ModelFault(reason[:100])
+        raise ModelFault(shown(reason))
     return "end_turn", None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
+from claudeproxyd.errors import shown
 from claudeproxyd.translate.converse.reasoning import ReasoningContent
 
 
@@ -32,7 +33,7 @@ class ConverseImage(msgspec.Struct, gc=False):
     @property
     def description(self) -> str:
         """The words that a client reads in its place."""
-        what = f"image/{self.format:.50}" if self.format else "an image"
+        what = shown(f"image/{self.format}") if self.format else "an image"
         return f"[Here the model gave {what}, which an answer of this API cannot hold]"
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from zope.interface import implementer
 
+from claudeproxyd.errors import shown
 from claudeproxyd.framing.elements import ElementSplitter
 from claudeproxyd.framing.sse import FrameSplitter
 from claudeproxyd.interfaces import IStreamReader
@@ -169,6 +170,7 @@ class GeminiReader(EventReader[GenerateContentResponse]):
         from_tools = counts.tool_use_prompt_token_count or 0
         if prompt is not None:
             usage.input = max(0, prompt - (usage.cache_read or 0)) + from_tools
+            usage.guessed_input = None
         if answer is not None:
             # Some count the thoughts within the answer: only so do prompt and answer add up.
             within = prompt is not None and counts.total_token_count == prompt + from_tools + answer
@@ -202,7 +204,7 @@ class GeminiReader(EventReader[GenerateContentResponse]):
             if reason == "STOP" and not (self._answered or self.content or self._last):
                 raise ModelFault("STOP without any content")
             if not is_known(reason):
-                self._note(f"unknown finishReason {reason:.50}")
+                self._note(f"unknown finishReason {shown(reason)}")
             self._machine.finish(*ending_of(reason, self._reason_message, self._answered))
 
     # -- one part

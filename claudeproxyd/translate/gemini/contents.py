@@ -13,7 +13,7 @@ import base64
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
-from claudeproxyd.errors import Unsupported
+from claudeproxyd.errors import Unsupported, shown
 from claudeproxyd.messages.url_sources import GOOGLE_DOMAINS, objection, refusal
 from claudeproxyd.steps import STEP
 from claudeproxyd.translate.conversation import Media, ProviderBlock, Text, Thought, ToolResult, ToolUse
@@ -184,7 +184,7 @@ class ContentWriter:
                 raise Unsupported(refusal(why))
             return {"fileData": {"mimeType": self._type_of_url(media), "fileUri": media.url}}
         if media.media_type not in _TYPES[media.kind]:
-            raise Unsupported(not_carried("messages", f"{_A[media.kind]} of type {media.media_type:.100}"))
+            raise Unsupported(not_carried("messages", f"{_A[media.kind]} of type {shown(media.media_type, 100)}"))
         return {"inlineData": {"mimeType": media.media_type, "data": media.data}}
 
     def _type_of_url(self, media: Media) -> str:
@@ -227,7 +227,5 @@ def _type_of_url(media: Media) -> str:
     path = media.url.partition("?")[0].partition("#")[0]
     ending = path.rpartition(".")[2].lower()
     if ending not in _IMAGE_ENDINGS:
-        raise Unsupported(
-            not_carried("messages", f"an image by a url that does not end in its type ({media.url:.200})")
-        )
+        raise Unsupported(not_carried("messages", "an image by a url that does not end in its type, such as .png"))
     return _IMAGE_ENDINGS[ending]

@@ -87,7 +87,7 @@ def _steps(path: str) -> list[str | int]:
         steps.append(int(index) if index is not None else next(n for n in (name, *quoted) if n is not None))
         at = found.end()
     if not steps or at < len(path) or not path.startswith("$"):
-        raise BlockError(f"no path to one argument: {path!r}")
+        raise BlockError("no path to one argument")
     return steps
 
 
@@ -99,4 +99,4 @@ def _child(parent: object, step: str | int, new: object) -> object:
         if step == len(parent):
             parent.append(new)
         return parent[step]
-    raise BlockError(f"no place for an argument at {step!r}")
+    raise BlockError("no place for an argument")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
+from claudeproxyd.errors import shown
 from claudeproxyd.messages.usage import TokenCount
 
 
@@ -42,7 +43,7 @@ class File(msgspec.Struct, rename="camel"):
     @property
     def description(self) -> str:
         """The words that a client reads in its place."""
-        what = (self.mime_type or "a file")[:100]
+        what = shown(self.mime_type or "a file", 100)
         return f"[Here the model gave {what}, which an answer of this API cannot hold]"
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from msgspec import Raw
 from zope.interface import implementer
 
+from claudeproxyd.errors import shown
 from claudeproxyd.framing.elements import ElementSplitter
 from claudeproxyd.framing.sse import FrameSplitter
 from claudeproxyd.interfaces import IStreamReader
@@ -205,6 +206,7 @@ class ChatReader(EventReader[Chunk]):
             usage.cache_write = written
         if prompt is not None:
             usage.input = max(0, prompt - (usage.cache_read or 0) - (usage.cache_write or 0))
+            usage.guessed_input = None
         answer = counts.completion_tokens_details
         reasoning = answer.reasoning_tokens if answer is not None else None
         if reasoning is not None:
@@ -234,11 +236,11 @@ class ChatReader(EventReader[Chunk]):
     def _stop_reason(self, reason: str) -> str:
         known = STOPS.get(reason)
         if known is None:
-            self._note(f"unknown finish_reason {reason:.50}")
+            self._note(f"unknown finish_reason {shown(reason)}")
         if known not in ("max_tokens", "model_context_window_exceeded") and not (
             self._answered or self.content or self._last
         ):
-            raise ModelFault(f"{reason:.50} without any content")
+            raise ModelFault(f"{shown(reason)} without any content")
         return known or "end_turn"
 
 

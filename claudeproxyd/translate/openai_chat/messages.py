@@ -11,7 +11,7 @@ import re
 from hashlib import blake2s
 from typing import TYPE_CHECKING
 
-from claudeproxyd.errors import Unsupported
+from claudeproxyd.errors import Unsupported, shown
 from claudeproxyd.messages.url_sources import objection, refusal
 from claudeproxyd.steps import STEP
 from claudeproxyd.translate.conversation import Media, Text, Thought, ToolResult, ToolUse
@@ -154,7 +154,7 @@ class MessageWriter:
         else:
             fits = media.media_type in _IMAGES if kind == "image" else media.media_type == "application/pdf"
             if not fits or not self._dialect.has(kind):
-                raise Unsupported(not_carried("messages", f"{_A[media.kind]} of type {media.media_type:.100}"))
+                raise Unsupported(not_carried("messages", f"{_A[media.kind]} of type {shown(media.media_type, 100)}"))
             url = f"data:{media.media_type};base64,{media.data}"
         if kind == "image":
             return {"type": "image_url", "image_url": {"url": url}}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeGuard, TypeVar
 import msgspec
 from zope.interface import implementer
 
+from claudeproxyd.errors import shown
 from claudeproxyd.framing.sse import FrameSplitter
 from claudeproxyd.framing.whole import WholeBody
 from claudeproxyd.interfaces import IStreamReader
@@ -302,7 +303,7 @@ class ResponsesReader(EventReader[ResponseEvent]):
         if status == "incomplete":
             reason = (response.incomplete_details and response.incomplete_details.reason) or "max_output_tokens"
             if not is_known(reason):
-                self._note(f"unknown reason for an incomplete answer {reason:.50}")
+                self._note(f"unknown reason for an incomplete answer {shown(reason)}")
         self._finish(reason)
         return None
 

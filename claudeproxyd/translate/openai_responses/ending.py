@@ -79,6 +79,7 @@ def count(usage: Usage, told: Mapping[str, object]) -> None:
     prompt = tokens_in(told.get("input_tokens"))
     if prompt is not None:
         usage.input = max(0, prompt - (usage.cache_read or 0) - (usage.cache_write or 0))
+        usage.guessed_input = None
     output = tokens_in(told.get("output_tokens"))
     if output is not None:
         usage.output = output

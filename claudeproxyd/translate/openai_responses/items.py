@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from claudeproxyd.errors import Unsupported
+from claudeproxyd.errors import Unsupported, shown
 from claudeproxyd.messages.url_sources import objection, refusal
 from claudeproxyd.steps import STEP
 from claudeproxyd.translate.conversation import Media, ProviderBlock, Text, Thought, ToolResult, ToolUse
@@ -158,7 +158,7 @@ class ItemWriter:
         elif media.media_type in _TYPES[media.kind]:
             data = f"data:{media.media_type};base64,{media.data}"
         else:
-            raise Unsupported(not_carried("messages", f"{_A[media.kind]} of type {media.media_type:.100}"))
+            raise Unsupported(not_carried("messages", f"{_A[media.kind]} of type {shown(media.media_type, 100)}"))
         if media.kind == "image":
             return [{"type": "input_image", "image_url": data, "detail": "auto"}]
         titled = [_input_text(f"Title: {media.title}")] if media.title else []

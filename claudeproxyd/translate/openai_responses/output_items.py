@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from claudeproxyd.errors import shown
 from claudeproxyd.messages.block import is_object
 from claudeproxyd.messages.ids import mint_signature
 from claudeproxyd.messages.reader import MalformedAnswer
@@ -285,7 +286,7 @@ class OtherItem(OutputItem):
 
     def complete(self, item: Item, raw: msgspec.Raw) -> None:
         """See the base."""
-        self.answer.note(f"an item of no known kind was left out: {item.type:.50}")
+        self.answer.note(f"an item of no known kind was left out: {shown(item.type)}")
 
     def show(self, text: str) -> None:
         """See the base."""

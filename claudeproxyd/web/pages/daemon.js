@@ -21,9 +21,11 @@ function about({ version, started_at, reload }) {
   byId("about").textContent = `claudeproxyd ${version}, running for ${age}${reload.successful ? reloaded : ""}`;
 }
 
-function notices({ reload }) {
+function notices({ reload, limits }) {
   notice("daemon", reload.successful ? [] : [{ colour: "bad", href: "#daemon", about: "The last reload failed",
     text: `The configuration on disk has a mistake, and a restart would fail: ${reload.mistake.split("\n")[0]}` }]);
+  notice("ledger", limits.complete ? [] : [{ colour: "bad", href: "#limits", about: "Limits do not know what was used before",
+    text: `Limits do not know all that was used before the start, for the ledger cannot be asked: ${limits.why}` }]);
 }
 
 views.daemon = {

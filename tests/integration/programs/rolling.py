@@ -1,13 +1,13 @@
 """Restarts daemons under load, many times, and says what their clients noticed: ``make rolling``.
 
-It ends with 1 where a request or a stream was lost. The wait for an answer's head is told and judged by whoever reads
-it: on a machine that does nothing else no client waits for a second.
+It says how far it is every twenty, and ends with 1 where something was lost. The wait for an answer's head is
+told and judged by whoever reads it: on a machine that does nothing else no client waits for a second. How late the
+clients themselves were is told beside it: by so much the machine let nobody run.
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
 import tempfile
 from pathlib import Path
 
@@ -15,7 +15,10 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import react
 
-from tests.integration.support.rolling import FARMS, rolling
+from tests.integration.support.rolling import FARMS, Tally, rolling
+
+#: Restarts between two lines.
+EVERY = 20
 
 
 async def roll(names: list[str], restarts: int) -> int:
@@ -24,11 +27,14 @@ async def roll(names: list[str], restarts: int) -> int:
     for name in names:
         with tempfile.TemporaryDirectory() as folder:
             begun = reactor.seconds()
-            tally = await rolling(FARMS[name](Path(folder)), restarts)
-        sys.stdout.write(f"{name}: {restarts} restarts in {reactor.seconds() - begun:.0f} s: {tally}\n")
+
+            def say(number: int, tally: Tally, name: str = name, begun: float = begun) -> None:
+                if number % EVERY == 0 or number == restarts:
+                    print(f"{name}: {number} restarts in {reactor.seconds() - begun:.0f} s: {tally}", flush=True)
+
+            tally = await rolling(FARMS[name](Path(folder)), restarts, say)
         for each in tally.lost:
-            sys.stdout.write(f"    {each}\n")
-        sys.stdout.flush()
+            print(f"    {each}", flush=True)
         lost += len(tally.lost)
     return lost
 

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import json
+import re
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from random import Random
-from typing import Any
 
 from twisted.internet.error import ConnectError, ConnectionLost
 
-from tests.integration.support import answers, wire
+from tests.integration.support import answers, counting, wire
 from tests.integration.support.upstream import Exchange
 
+PROSE = "say it or not, "
+"""What prompts consist of: some four bytes are a token, by the daemon's estimates as by this upstream's count."""
 INPUT_USD, OUTPUT_USD, READ_USD = 3, 15, 1
 """For a million tokens; whole nano-dollars for each."""
 
+_NAME = re.compile(rb"call-\d+")
 #: What an upstream may do with one attempt.
 OK, OVERLOADED, RESET, CUT_EARLY, CUT = "ok", "overloaded", "reset", "cut early", "cut"
 
@@ -47,7 +49,9 @@ class Call:
     """One request that a client makes."""
 
     name: str
-    """In its ``metadata``, and so the session's."""
+    """In its ``metadata``, and so the session's; and in its prompt."""
+    api: counting.Api
+    """That it goes to."""
     client: str
     streamed: bool
     words: int
@@ -60,8 +64,9 @@ class Call:
     def body(self) -> bytes:
         """The request."""
         return wire.Message(
+            model=self.api.kind,
             stream=self.streamed,
-            prompt="some " * self.words,
+            prompt=f"{self.name}: " + (PROSE * self.words)[: 5 * self.words],
             max_tokens=500,
             more={"metadata": {"user_id": self.name}, "system": "You count."},
         ).encode()
@@ -81,10 +86,11 @@ class Bookkeeper:
         if "count_tokens" in request.path:
             await answers.whole(b'{"input_tokens": 11}')(exchange)
             return
-        asked = request.json
-        name = asked["metadata"]["user_id"]
+        found = _NAME.search(request.body)
+        assert found is not None, request.body
+        name = found[0].decode()
         call, entries = self.calls[name], self.entries[name]
-        tokens = len(request.body) // 4
+        tokens = len(call.body()) // 4
         read = tokens // 3 if len(name) % 2 else 0
         entry = Entry(request.key, tokens - read, read)
         does = call.does[min(len(entries), len(call.does) - 1)]
@@ -93,25 +99,23 @@ class Bookkeeper:
             if does in (OK, CUT, CUT_EARLY):
                 await exchange.sleep(self.random.choice((0.0, 0.0, 0.02)))
                 entry.status = 200
-                await (self._stream if call.streamed else self._whole)(exchange, entry, does)
+                await (self._stream if call.streamed else self._whole)(exchange, entry, call.api, does)
             else:
                 entry.input = entry.read = 0  # it was not looked at
-                await self._refuse(exchange, entry, does)
+                await self._refuse(exchange, entry, call, does)
         finally:
             entry.over = True
 
-    async def _refuse(self, exchange: Exchange, entry: Entry, does: str) -> None:
+    async def _refuse(self, exchange: Exchange, entry: Entry, call: Call, does: str) -> None:
         if does == OVERLOADED:
             entry.status = 529
-            await answers.error(529, "overloaded_error", "Overloaded")(exchange)
+            await call.api.overloaded(exchange)
         else:
             await answers.cut(b"", reset=True)(exchange)
 
-    async def _whole(self, exchange: Exchange, entry: Entry, does: str) -> None:
-        words = self.random.randint(1, 60)
-        entry.output = words
-        text = "word" * words
-        body = json.dumps(answers.message(text, usage=_usage(entry, words))).encode()
+    async def _whole(self, exchange: Exchange, entry: Entry, api: counting.Api, does: str) -> None:
+        words = entry.output = self.random.randint(1, 60)
+        body = api.whole(entry, "word" * words)
         head = answers.head(200, {**answers.JSON, "content-length": str(len(body)), "request-id": "req_up"})
         if does == OK:
             entry.whole = True
@@ -119,35 +123,22 @@ class Bookkeeper:
         else:  # counted here, and nobody will ever know
             await answers.cut(head + body[:20])(exchange)
 
-    async def _stream(self, exchange: Exchange, entry: Entry, does: str) -> None:
+    async def _stream(self, exchange: Exchange, entry: Entry, api: counting.Api, does: str) -> None:
         deltas = self.random.randint(2, 12)
         until = {OK: deltas, CUT: deltas // 2, CUT_EARLY: 0}[does]
-        start = answers.message(content=[], stop_reason=None, usage=_usage(entry, 0))
-        await exchange.write(answers.head(200, {**answers.SSE, "transfer-encoding": "chunked"}))
-        first = answers.frame({"type": "message_start", "message": start}) + answers.start_frames()[1]
-        await exchange.write(answers.chunk(first))
+        await exchange.write(answers.head(200, {"content-type": api.streamed, "transfer-encoding": "chunked"}))
+        if started := api.start(entry):
+            await exchange.write(answers.chunk(started))
         for _ in range(until):
             words = self.random.randint(5, 20)
-            await exchange.write(answers.chunk(answers.text_frame("word" * words)))
+            await exchange.write(answers.chunk(api.delta("word" * words)))
             entry.output += words
             await exchange.sleep(self.random.choice((0.0, 0.005, 0.01)))
         if does == OK:
-            stop, delta, end = answers.end_frames()
-            delta = answers.frame(
-                {
-                    "type": "message_delta",
-                    "delta": {"stop_reason": "end_turn", "stop_sequence": None},
-                    "usage": _usage(entry, entry.output),
-                }
-            )
             entry.whole = True
-            await exchange.write(answers.chunk(stop + delta + end) + answers.chunk(b""))
+            await exchange.write(answers.chunk(api.end(entry, "word" * entry.output)) + answers.chunk(b""))
         else:
             await answers.cut(b"", reset=True)(exchange)
-
-
-def _usage(entry: Entry, output: int) -> dict[str, Any]:
-    return {"input_tokens": entry.input, "cache_read_input_tokens": entry.read, "output_tokens": output}
 
 
 def plan(count: int, clients: int, random: Random) -> list[Call]:
@@ -161,6 +152,7 @@ def plan(count: int, clients: int, random: Random) -> list[Call]:
         calls.append(
             Call(
                 name=f"call-{number}",
+                api=random.choice((counting.ALL[0], *counting.ALL)),
                 client=f"client-{random.randrange(clients)}",
                 streamed=random.random() < 0.6,
                 words=random.randint(20, 400),

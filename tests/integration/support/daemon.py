@@ -11,13 +11,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from twisted.internet import reactor
+
 from tests.integration.support import wire
+from tests.integration.support.forkserver import fork_server
 from tests.integration.support.process import Child, Result
 from tests.integration.support.ready import until_ready
 from tests.integration.support.upstream import Upstream
 
 ROOT = Path(__file__).parents[3]
 TWISTD = Path(sys.prefix) / "bin" / "twistd"
+#: What a daemon imports.
+MODULES = ("twisted.scripts.twistd", "claudeproxyd.tap")
 NOISE = re.compile(r"Traceback|Unhandled|\[critical\]|AlreadyCalledError")
 ADMIN_KEY = "admin-key-of-the-tests"
 
@@ -108,7 +113,9 @@ class Daemon:
             env = {"CLAUDEPROXYD_CONFIG": str(path), **(env or {})}
         else:
             what = ["-n", "--pidfile=", "claudeproxyd", "--config", path]
-        child = Child([TWISTD, *what], environment(path, env), cwd=folder)
+        # Python itself may read an environment, which a fork comes too late for.
+        spawn = reactor.spawnProcess if env else fork_server(sys.executable, *MODULES, path=str(ROOT)).spawn
+        child = Child([TWISTD, *what], environment(path, env), cwd=folder, spawn=spawn)
         daemon = cls(child, port, admin, path, listen)
         await until_ready(child, port, "/readyz")
         return daemon

@@ -37,15 +37,16 @@ class Child(ProcessProtocol):
         env: Mapping[str, str] | None = None,
         cwd: str | Path = "/",
         inherit: Sequence[int] = (),
+        spawn: Callable[..., object] = reactor.spawnProcess,
     ) -> None:
-        """*inherit*: descriptors that it gets, from 3 on."""
+        """*inherit*: descriptors that it gets, from 3 on. *spawn*: what is called as ``reactor.spawnProcess`` is."""
         self._out: list[bytes] = []
         self._err: list[bytes] = []
         self._waiting: list[Deferred[Result]] = []
         self.result: Result | None = None
         argv = [str(each) for each in argv]
         fds: dict[int, int | str] = {0: "w", 1: "r", 2: "r", **dict(enumerate(inherit, 3))}
-        reactor.spawnProcess(self, argv[0], argv, env=clean_environment(env), path=str(cwd), childFDs=fds)
+        spawn(self, argv[0], argv, env=clean_environment(env), path=str(cwd), childFDs=fds)
 
     @property
     def pid(self) -> int:
@@ -102,10 +103,14 @@ def clean_environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
 
 
 async def run(
-    argv: Sequence[str | Path], env: Mapping[str, str] | None = None, cwd: str | Path = "/", within: float = 60.0
+    argv: Sequence[str | Path],
+    env: Mapping[str, str] | None = None,
+    cwd: str | Path = "/",
+    within: float = 60.0,
+    spawn: Callable[..., object] = reactor.spawnProcess,
 ) -> Result:
     """Run a program to its end, at most *within* seconds."""
-    return await Child(argv, env, cwd).ended(within)
+    return await Child(argv, env, cwd, spawn=spawn).ended(within)
 
 
 async def sleep(seconds: float) -> None:

@@ -19,6 +19,6 @@ async def until_ready(child: Child, port: int, path: str, within: float = 60.0) 
                 return
         except (ConnectError, EOFError):
             pass  # not listening yet, or not sure of it
-        await sleep(0.05)
+        await sleep(0.02)
     child.signal("KILL")
     raise AssertionError(f"not ready within {within} s:\n{child.output}")

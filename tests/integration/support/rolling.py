@@ -37,6 +37,8 @@ key = "{KEY}"
 """
 WORDS = 25
 """Of a stream, one each 20 ms."""
+PAUSE = 0.05
+"""Seconds of a client between two requests."""
 
 
 #: Debian has servers where only root looks.
@@ -94,10 +96,15 @@ class Tally:
         self.lost: list[Loss] = []
         self.longest = 0.0
         """Seconds that a client waited for the head of an answer, with its connection to be made."""
+        self.waits = 0
+        """Of these, above a second."""
+        self.late = 0.0
+        """Seconds that a client had to wait for its own turn, at most."""
 
     def __str__(self) -> str:
         answers = ", ".join(f"{count} {kind}" for kind, count in sorted(self.answers.items()))
-        return f"{answers}; {len(self.lost)} lost; the longest wait for a head: {self.longest:.2f} s"
+        waits = f"the longest wait for a head: {self.longest:.2f} s, {self.waits} above a second"
+        return f"{answers}; {len(self.lost)} lost; {waits}; clients were late by up to {self.late:.2f} s"
 
 
 class Load:
@@ -143,7 +150,9 @@ class Load:
             if not kept or answer.headers.get("connection") == "close" or not answer.whole:
                 connection.transport.loseConnection()
                 connection = None
-            await sleep(0.05)
+            rested = reactor.seconds()
+            await sleep(PAUSE)
+            self.tally.late = max(self.tally.late, reactor.seconds() - rested - PAUSE)
         if connection is not None:
             connection.transport.loseConnection()
 
@@ -151,7 +160,9 @@ class Load:
         message = wire.Message(prompt=f"[sandbox:words={WORDS}]", stream=streamed, max_tokens=1000)
         connection.request("POST", "/v1/messages", message.encode(), {**wire.VERSION, "x-api-key": KEY})
         answer = await connection.head()
-        self.tally.longest = max(self.tally.longest, reactor.seconds() - begun)
+        waited = reactor.seconds() - begun
+        self.tally.longest = max(self.tally.longest, waited)
+        self.tally.waits += waited > 1
         return await connection.body(answer)
 
     @staticmethod
@@ -227,7 +238,7 @@ class Unit:
 
     async def stop(self) -> None:
         """End it, if it runs."""
-        if self._child is not None:
+        if self._child is not None and self._child.result is None:
             await gone(self.leave())
 
 
@@ -413,13 +424,16 @@ class OnOneSocket:
 FARMS = {"nginx": BehindNginx, "haproxy": BehindHAProxy, "socket": OnOneSocket}
 
 
-async def rolling(farm: Farm, restarts: int) -> Tally:
-    """Restart so many times under load, and return what the clients saw."""
+async def rolling(
+    farm: Farm, restarts: int, done: Callable[[int, Tally], object] = lambda restarts, tally: None
+) -> Tally:
+    """Restart so many times under load, and return what the clients saw. *done* is told of each."""
     await farm.start()
     try:
         load = Load(farm.port)
-        for _ in range(restarts):
+        for number in range(restarts):
             await farm.restart()
+            done(number + 1, load.tally)
         return await load.stop()
     finally:
         await farm.stop()

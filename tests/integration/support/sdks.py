@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.integration.support.clients import PYTHON_SDK, PYTHON_SDK_0, TYPESCRIPT_SDK, Client, need
-from tests.integration.support.process import run
+from tests.integration.support.forkserver import fork_server
+from tests.integration.support.process import Result, run
 
 PROGRAMS = Path(__file__).parents[1] / "programs"
 PYTHON = (PYTHON_SDK, PYTHON_SDK_0)
@@ -49,14 +50,17 @@ async def use(
 
     *foundry*: with Python's client of Microsoft Foundry, whose secret is a ``key`` or a ``token``.
     """
-    entry = need(sdk)
-    if sdk is TYPESCRIPT_SDK:
-        command = [shutil.which("node") or "node", PROGRAMS / "sdk.mjs", entry]
-    else:
-        command = [entry, PROGRAMS / "sdk.py"]
-    result = await run([*command, url, key, json.dumps(calls), str(retries), *filter(None, [foundry])], within=120)
+    result = await program(sdk, "sdk", url, key, json.dumps(calls), str(retries), *filter(None, [foundry]))
     assert result.code == 0, result.err
     return json.loads(result.out)
+
+
+async def program(sdk: Client, name: str, *arguments: str) -> Result:
+    """Run the program of that name in the SDK's language, to its end."""
+    entry = need(sdk)
+    if sdk is TYPESCRIPT_SDK:
+        return await run([shutil.which("node") or "node", PROGRAMS / f"{name}.mjs", entry, *arguments], within=120)
+    return await run([PROGRAMS / f"{name}.py", *arguments], within=120, spawn=fork_server(entry, "anthropic").spawn)
 
 
 async def loop(

@@ -122,6 +122,12 @@ class StreamTests(SynchronousTestCase):
         self.assertEqual(answer.reader.anomaly, "unknown event somethingNew")
         self.assertEqual(content(answer), [{"type": "text", "text": "a"}])
 
+    def test_unknown_event_that_is_a_key(self) -> None:
+        """What is noted of names that an upstream made up is whole, or its length: half of a key nobody would mask."""
+        answer = Answer()
+        answer.feed(stream(START, {"0123456789abcdef" * 4: {}}, text(0, "a"), end(), METADATA))
+        self.assertEqual(answer.reader.anomaly, "unknown event of 64 characters")
+
     def test_input_of_no_call(self) -> None:
         """Input of a call that has not begun, or is over, is damage."""
         for before in ((), (call(0, "tooluse_1"), stop(0))):
