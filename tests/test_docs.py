@@ -7,9 +7,11 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from claudeproxyd.config.diagnostics import ConfigError
 from claudeproxyd.executors.kinds import BUILT_IN
+from claudeproxyd.translate.openai_chat.dialects import SERVERS, server_of
 from tests.config.support import SANDBOX, ConfigTestCase
 
 ROOT = Path(__file__).parents[1]
@@ -22,6 +24,9 @@ _FENCED = re.compile(r"^(```|~~~).*?^\1[ ]*$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
 _HEADING = re.compile(r"^#{1,6} +(.+)$", re.MULTILINE)
 _TOML = re.compile(r"^```toml\n(.*?)^```", re.MULTILINE | re.DOTALL)
+_CODE = re.compile(r"`([^`]+)`")
+#: A row of the table of servers: its name, base URL, a model, and what else its configuration has.
+_SERVER = re.compile(r"^\| (\w[^|]*) \| `(https?://[^`]+)`[^|]* \| ([^|]*) \|([^|]*)\|$", re.MULTILINE)
 #: Of a block by itself: what it leaves to the reader, such as a file or the provider that a route names, is no mistake.
 _MISTAKE = re.compile(r"is no setting|is no TOML|must be")
 
@@ -105,6 +110,26 @@ class Pages(ConfigTestCase):
                 except ConfigError as error:
                     mistakes += [f"{page.name}: {each}" for each in error.errors if _MISTAKE.search(each.message)]
         self.assertEqual(mistakes, [])
+
+    def test_servers(self) -> None:
+        """The first configuration of each server of chat completions is taken, and leads to what is known of it."""
+        self.makers = {maker.kind: maker for maker in BUILT_IN}
+        self.environ["OPENAI_API_KEY"] = "sk-house"
+        page = (ROOT / "docs/openai.md").read_text("utf-8")
+        sample = next(iter(_TOML.findall(page)))
+        known = set()
+        for name, base_url, model, beside in _SERVER.findall(page):
+            text = sample.replace("https://api.openai.com/v1", base_url.replace("RESOURCE", "corp"))
+            text = text.replace("gpt-5.2", (_CODE.findall(model) or ["deployment"])[0])
+            lines = [each for each in _CODE.findall(beside) if " = " in each]
+            text = text.replace('kind = "openai-chat"\n', "\n".join(['kind = "openai-chat"', *lines, ""]))
+            if "`context`" in beside:
+                text = text.replace('" }]', '", context = 32768 }]')
+            (section,) = self.load(text).config.providers
+            host = urlsplit(section.base_url).hostname or ""
+            known.add((section.own.dialect or server_of(host), name.partition(" ")[0].lower().replace(".", "")))
+        self.assertEqual({server for server, _ in known}, SERVERS.keys() - {"google"})
+        self.assertEqual([pair for pair in sorted(known) if pair[0] != pair[1]], [])
 
     def test_numbers(self) -> None:
         """Of each number of the configuration it is said what runs it at its limit, or why it holds nobody up."""

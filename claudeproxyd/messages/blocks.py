@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from claudeproxyd.messages.batch import Batch
     from claudeproxyd.messages.outputs import MessageOutput
 
+#: What upstreams say of a call that has no input: none of them begins an object.
+NO_INPUT = ("", "null", "[]", '""')
+
 _encode = msgspec.json.Encoder().encode
 
 
@@ -136,11 +139,14 @@ class BlockMachine:
         return id
 
     def tool_input(self, id: str, partial_json: str) -> None:
-        """Add to a call's input. Raises :class:`BlockError` where that input was whole already."""
+        """Add to a call's input, which has none where its first piece is one of :data:`NO_INPUT`.
+
+        Raises :class:`BlockError` where that input was whole already.
+        """
         block = self._calls[id]
         if block.complete and partial_json.strip() and not self.stopped:
             raise BlockError(f"more input for {id}, a tool call that is over")
-        if partial_json:
+        if partial_json and (block.input or partial_json.strip() not in NO_INPUT):
             self._blocks.add_input(block, partial_json)
 
     def tool_end(self, id: str) -> None:

@@ -85,6 +85,30 @@ def without_halves(data: bytes) -> bytes:
     return data if found == data else found
 
 
+def with_halves_joined(data: bytes, held: bytes) -> tuple[bytes, bytes]:
+    """Return one event's JSON with the characters whole that were cut between two events, as JavaScript cuts them.
+
+    Half of a surrogate pair that ends a text is taken out and returned beside it: it is *held* for the event behind,
+    whose text begins with the other half. One whose other half does not come is lost.
+    """
+    halves = [each for each in _ESCAPES.finditer(data) if each[1] is not None] if _may_have_halves(data) else []
+    if not halves:
+        return data, b""
+    first, last = halves[0].start(), halves[-1].start()
+    cut = b""
+    if _is_high(halves[-1]) and data.startswith(b'"', end := last + _HALF_CHARS):
+        cut = data[last:end]
+        data = data[:last] + data[end:]
+    if held and not _is_high(halves[0]) and data.startswith(b'"', first - 1):
+        data = data[:first] + held + data[first:]
+    return data, cut
+
+
+def _is_high(half: re.Match[bytes]) -> bool:
+    """Whether it is the one that comes first."""
+    return half[1][2:3] in b"89abAB"
+
+
 def _may_have_halves(data: bytes) -> bool:
     surrogates = data.count(rb"\ud") + data.count(rb"\uD")
     return 0 < surrogates <= _MAX_SURROGATES and data.count(b"\\") <= _MAX_ESCAPES
@@ -98,7 +122,7 @@ def half_in(data: bytes) -> str:
         return ""
     before = data[: half.start()]
     line, column = before.count(b"\n") + 1, len(before[before.rfind(b"\n") + 1 :].decode("utf-8", "replace"))
-    what = "no low" if half[1][2:3] in b"89abAB" else "invalid high"
+    what = "no low" if _is_high(half) else "invalid high"
     return (
         f"{what} surrogate in string: line {line} column {column + 1} (char {len(before.decode('utf-8', 'replace'))})"
     )

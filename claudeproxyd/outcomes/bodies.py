@@ -221,7 +221,7 @@ def _message(whole: Mapping[str, object], error: Mapping[str, object], nested: o
     base = as_object(whole.get("base_resp"))
     said = (
         error.get("message"), whole.get("message"), whole.get("Message"), whole.get("error_description"), nested,
-        base.get("status_msg"), whole.get("detail"), as_object(whole.get("message")).get("detail"),
+        base.get("status_msg"), whole.get("detail"), as_object(whole.get("message")).get("detail"), whole.get("msg"),
     )  # fmt: skip
     message = next((text for each in said if (text := _sentence(each))), "")
     return message.removeprefix(_BEDROCK_WRAPPING) if family == Family.BEDROCK else message

@@ -15,6 +15,7 @@ from claudeproxyd.interfaces import IStreamReader
 from claudeproxyd.json_guards import UNREADABLE
 from claudeproxyd.messages.block import BlockError
 from claudeproxyd.messages.frame import read_frame
+from claudeproxyd.messages.loose import with_halves_joined
 from claudeproxyd.messages.reader import ErrorAnswer, MalformedAnswer
 
 if TYPE_CHECKING:
@@ -184,6 +185,8 @@ class EventReader(AnswerReader[bytes], Generic[Event]):
     _decoder: msgspec.json.Decoder[Event]
     _head = _name = b""
     """What the last frame had ahead of its data, which nearly all have in a stream, and its ``event:`` name."""
+    _half = b""
+    """Of a character that the last event cut in two: the escape that it ended with."""
 
     @abstractmethod
     def _take(self, event: Event, name: bytes, data: bytes) -> bytes | None:
@@ -202,7 +205,7 @@ class EventReader(AnswerReader[bytes], Generic[Event]):
             try:
                 event = decode(data)
             except UNREADABLE:
-                error = self._take_odd(self._name, data)
+                error = self._read_odd(data)
             else:
                 error = take(event, self._name, data)
             if error is not None:
@@ -210,6 +213,18 @@ class EventReader(AnswerReader[bytes], Generic[Event]):
             if self._over:
                 break
         return None
+
+    def _read_odd(self, data: bytes) -> bytes | None:
+        """Read what the decoder could not: a character that was cut in two is enough for that."""
+        whole, self._half = with_halves_joined(data, self._half)
+        if whole == data:
+            return self._take_odd(self._name, data)
+        self._note("half a surrogate pair")
+        try:
+            event = self._decoder.decode(whole)
+        except UNREADABLE:
+            return self._take_odd(self._name, whole)
+        return self._take(event, self._name, whole)
 
     def _data_of(self, frame: bytes) -> bytes:
         if frame.startswith((b"{", b"[")):  # an element, or an error that was put between the events

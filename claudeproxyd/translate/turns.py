@@ -37,20 +37,21 @@ def take_turns(messages: Iterable[MessageParts]) -> Steps[list[Turn]]:
     """
     turns: list[Turn] = []
     asked: Sequence[MessageParts] = ()
+    used: dict[str, int] = {}
     for role, group in groupby(
         (message for message in messages if message.parts or message.results), attrgetter("role")
     ):
         alike = list(group)
         parts = [part for message in alike for part in message.parts]
         if role == "user":
-            parts[:0] = _answers(asked, alike)
+            parts[:0] = _answers(asked, alike, used)
             asked = ()
         else:
             asked = alike
         turns.append(Turn(role, parts))
         if not len(turns) % STEP or len(parts) > STEP:
             yield
-    _answers(asked, ())
+    _answers(asked, (), used)
     if not turns:
         raise Unsupported("messages: at least one message is required")
     if turns[0].role != "user":
@@ -58,8 +59,11 @@ def take_turns(messages: Iterable[MessageParts]) -> Steps[list[Turn]]:
     return turns
 
 
-def _answers(asked: Sequence[MessageParts], answered: Sequence[MessageParts]) -> list[ToolResult]:
-    """Return the results that *answered* has to the calls of *asked*, in the calls' order."""
+def _answers(asked: Sequence[MessageParts], answered: Sequence[MessageParts], used: dict[str, int]) -> list[ToolResult]:
+    """Return the results that *answered* has to the calls of *asked*, in the calls' order.
+
+    A call whose id is *used*, in an earlier turn, gets another one, as its result does: upstreams want them unique.
+    """
     results: dict[str, ToolResult] = {}
     places: dict[str, tuple[int, int]] = {}
     for message in answered:
@@ -87,9 +91,20 @@ def _answers(asked: Sequence[MessageParts], answered: Sequence[MessageParts]) ->
             result = results[call.id]
             result.name = call.name
             paired.append(result)
+            if call.id in used:
+                call.id = result.id = _unused(call.id, used)
+            used[call.id] = 1
     for tool_use_id, (index, block) in places.items():
         raise Unsupported(
             f"messages.{index}.content.{block}: unexpected `tool_use_id` found in `tool_result` blocks: {tool_use_id}. "
             "Each `tool_result` block must have a corresponding `tool_use` block in the previous message."
         )
     return paired
+
+
+def _unused(id: str, used: dict[str, int]) -> str:
+    """Return *id* with the next number behind it that makes an unused one. *used* has the last one of each."""
+    while True:
+        used[id] += 1
+        if (made := f"{id}-{used[id]}") not in used:
+            return made

@@ -236,7 +236,7 @@ def claude_calls(body: Json, mark: str) -> Iterator[Fact]:
                     number, name = calls[block["tool_use_id"]]
                     kind = "error" if block.get("is_error") else "output"
                     results.append((number, (kind, Name(name), Id(block["tool_use_id"]))))
-                case "thinking" if block["signature"].startswith(mark) and block["thinking"]:
+                case "thinking" if block.get("signature", "").startswith(mark) and block["thinking"]:
                     yield "thought", block["thinking"]
                 case "record":
                     yield from (("search", part) for part in block["parts"])

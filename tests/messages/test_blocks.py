@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from twisted.trial.unittest import SynchronousTestCase
 
 from claudeproxyd.messages.block import BlockError
-from claudeproxyd.messages.blocks import BlockMachine
+from claudeproxyd.messages.blocks import NO_INPUT, BlockMachine
 from claudeproxyd.messages.ids import Ids
 from tests.messages.accumulate import accumulate
 from tests.messages.grammar import Grammar
@@ -240,14 +240,19 @@ class ToolTests(SynchronousTestCase):
             m.tool_input(a, "{}")
 
     def test_no_input(self) -> None:
-        """A call without arguments has an empty input."""
+        """A call without arguments has an empty input, whatever an upstream has in the place of one."""
+        for nothing in NO_INPUT:
+            m = machine()
+            m.tool_call("A", f" {nothing}\n", "a")
+            m.finish("tool_use")
+            self.assertEqual(result(m)["content"][0]["input"], {})
         m = machine()
         m.tool_use("A", "a")
         self.assertEqual(content(m)[0]["input"], {})
 
     def test_damaged_input(self) -> None:
         """A call whose input is not a JSON object is never given to a client to run."""
-        for damaged in ('{"x":', "[]", "null", "{}{}", "rm -rf", "NaN"):
+        for damaged in ('{"x":', "[1]", '"x"', "true", "{}{}", "rm -rf", "NaN"):
             m = machine()
             m.tool_call("A", damaged)
             with self.assertRaises(BlockError, msg=damaged):

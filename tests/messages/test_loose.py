@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from time import process_time
 
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from claudeproxyd.messages.loose import LARGE_BYTES, half_in, read_object, without_halves
+from claudeproxyd.messages.loose import LARGE_BYTES, half_in, read_object, with_halves_joined, without_halves
 from claudeproxyd.messages.watch import MalformedEvent, StreamWatch
 from tests.speed import slowness
 
@@ -63,6 +64,21 @@ class HalvesTests(SynchronousTestCase):
         expected = json.loads(text).encode("utf-8", "replace").decode().replace("?", "\ufffd")
         self.assertEqual(json.loads(mended), expected)
         self.assertEqual(half_in(text) != "", mended != text)
+
+    @given(st.text(st.sampled_from('a\\"\u00e9\U0001f600\U00010000'), max_size=8), st.data())
+    def test_put_together(self, text: str, data: st.DataObject) -> None:
+        """A text that was cut anywhere, as JavaScript cuts it, comes together again."""
+        units = text.encode("utf-16-le", "surrogatepass")
+        cuts = data.draw(st.lists(st.integers(0, len(units) // 2), max_size=3))
+        places = [0, *(2 * cut for cut in sorted(cuts)), len(units)]
+        pieces = [units[start:end].decode("utf-16-le", "surrogatepass") for start, end in itertools.pairwise(places)]
+        held, heard = b"", ""
+        for piece in pieces:
+            if not piece:
+                continue
+            whole, held = with_halves_joined(json.dumps({"text": piece}).encode(), held)
+            heard += json.loads(whole)["text"]
+        self.assertEqual((heard, held), (text, b""))
 
     def test_none(self) -> None:
         """Where there is none, nothing is copied."""

@@ -43,6 +43,7 @@ class ErrorMessageTests(SynchronousTestCase):
             {"error": {"message": "Provider returned error", "code": 502, "metadata": {"raw": '{"error":"Sorry"}'}}},
             {"error": {"message": "Sorry", "code": 502, "metadata": {"raw": ""}}},
             {"detail": "Sorry"},
+            {"code": 1, "msg": "Sorry"},
             {"base_resp": {"status_code": 1004, "status_msg": "Sorry"}},
             b"<html><head><title>\nSorry</title></head><body>x</body></html>",
         ):

@@ -75,14 +75,28 @@ class PairingTests(SynchronousTestCase):
         self.assertEqual(shape(said)[1:], [("assistant", ["a", "b"]), ("user", ["a", "b", "so?"])])
 
     def test_same_id_again(self) -> None:
-        """Ids that a client uses again in a later turn do no harm: a result belongs to the turn before it."""
+        """Ids that a client uses again in a later turn do no harm: a result belongs to the turn before it, and no
+        upstream sees an id twice."""
         said = read(
             user("go"), assistant(call("a", "x")), user(result("a")), assistant(call("a", "y")), user(result("a"))
         )
+        ids = [turn.parts[0].id for turn in said.turns[1:] if isinstance(turn.parts[0], ToolUse | ToolResult)]
+        self.assertEqual((ids[0], ids[1], ids[2]), ("a", "a", ids[3]))
+        self.assertNotEqual(ids[3], "a")
         self.assertEqual(
             [turn.parts[0].name for turn in said.turns[1:] if isinstance(turn.parts[0], ToolUse | ToolResult)],
             list("xxyy"),
         )
+
+    def test_same_id_again_and_again(self) -> None:
+        """An id is another one each time, the same each time that the conversation comes, and no other call's."""
+        turns = [user("go"), assistant(call("a-2")), user(result("a-2"))]
+        turns += [assistant(call("a")), user(result("a"))] * 3
+        ids = [part.id for turn in read(*turns).turns for part in turn.parts if isinstance(part, ToolUse)]
+        self.assertEqual(len({*ids}), 4)
+        turns += [assistant(call("a")), user(result("a"))]
+        again = [part.id for turn in read(*turns).turns for part in turn.parts if isinstance(part, ToolUse)]
+        self.assertEqual(again[:4], ids)
 
     def test_no_result(self) -> None:
         """A call without its result is refused as the API refuses it, at the end of the conversation too."""

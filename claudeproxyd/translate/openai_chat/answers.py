@@ -13,6 +13,7 @@ from claudeproxyd.framing.sse import FrameSplitter
 from claudeproxyd.interfaces import IStreamReader
 from claudeproxyd.json_guards import UNREADABLE
 from claudeproxyd.messages.reader import MalformedAnswer, ModelFault
+from claudeproxyd.outcomes.bodies import read_error
 from claudeproxyd.outcomes.types import Family
 from claudeproxyd.translate.answer_reader import EventReader, NoEvent
 from claudeproxyd.translate.openai.words import MAX_REFUSAL_CHARS, refusal
@@ -104,9 +105,7 @@ class ChatReader(EventReader[Chunk]):
         if event.usage is not None:
             self._count(event.usage)
         if not event.choices:
-            if event.usage is not None and self._reason:
-                self._finish()
-            return None
+            return self._take_rest(event, data)
         for choice in event.choices:
             if choice.index and choice.index > 0:
                 self._note("more than one choice")
@@ -116,6 +115,15 @@ class ChatReader(EventReader[Chunk]):
             self._choice(choice)
         if self._may_stop and self._machine.stopped:
             self._finish()
+        return None
+
+    def _take_rest(self, event: Chunk, data: bytes) -> bytes | None:
+        """Read a chunk without choices: figures, nothing, or an error that does not call itself one."""
+        if self._reason:
+            if event.usage is not None:
+                self._finish()
+        elif event.choices is None and event.usage is None and read_error(data, FAMILY).message:
+            return data
         return None
 
     def _choice(self, choice: ChunkChoice) -> None:

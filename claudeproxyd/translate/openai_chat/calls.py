@@ -77,7 +77,7 @@ class Calls:
             self._begin(call)
 
     def _add_arguments(self, call: _Call, arguments: str | None) -> None:
-        if arguments and (call.pieces or arguments != "null"):
+        if arguments:
             call.pieces.append(arguments)
             if call.id:
                 self._machine.tool_input(call.id, arguments)

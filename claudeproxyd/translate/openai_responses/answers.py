@@ -16,7 +16,7 @@ from claudeproxyd.interfaces import IStreamReader
 from claudeproxyd.json_guards import UNREADABLE
 from claudeproxyd.messages.reader import MalformedAnswer
 from claudeproxyd.translate.answer_reader import EventReader, NoEvent
-from claudeproxyd.translate.openai_responses.ending import count, ending_of, error_body, is_known, refused
+from claudeproxyd.translate.openai_responses.ending import count, ending_of, error_body, error_in, is_known, refused
 from claudeproxyd.translate.openai_responses.events import (
     DECODER,
     Item,
@@ -89,7 +89,7 @@ class ResponsesReader(EventReader[ResponseEvent]):
         if handler is None:
             if not event.type and (is_there(event.error) or event.message):
                 return error_body(event.error, event.code, event.message)
-            return None  # there are new ones every month
+            return None if event.type else error_in(data)  # there are new ones every month
         error = handler(self, event)
         if self._may_stop and self._machine.stopped and not self._over:
             self._finish()
@@ -104,6 +104,8 @@ class ResponsesReader(EventReader[ResponseEvent]):
         if response.status is None and response.output is None:
             if is_there(response.error):
                 return error_body(response.error, None, None)
+            if (error := error_in(body)) is not None:
+                return error
             raise MalformedAnswer("no answer of the Responses API")
         if response.status in ("queued", "in_progress"):
             raise MalformedAnswer("an answer that is not finished")

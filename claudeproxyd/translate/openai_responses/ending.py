@@ -9,6 +9,8 @@ import msgspec
 
 from claudeproxyd.json_guards import UNREADABLE, as_object
 from claudeproxyd.messages.usage import tokens_in
+from claudeproxyd.outcomes.bodies import read_error
+from claudeproxyd.outcomes.types import Family
 from claudeproxyd.translate.openai.words import refusal
 from claudeproxyd.translate.openai_responses.events import is_there
 
@@ -59,6 +61,11 @@ def error_body(error: msgspec.Raw, code: str | None, message: str | None) -> byt
         "code": members.get("code") or code,
     }
     return _encode({"error": told})
+
+
+def error_in(data: bytes) -> bytes | None:
+    """Return *data* if it is an error that does not call itself one: it has a sentence, and nothing of an answer."""
+    return data if read_error(data, Family.OPENAI).message else None
 
 
 def count(usage: Usage, told: Mapping[str, object]) -> None:

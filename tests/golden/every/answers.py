@@ -20,6 +20,8 @@ class Saying:
     speaks: bool = True
     calls: Sequence[tuple[str, str]] = field(default=())
     """Each a tool's name, as the upstream was told it, and the call's id, as the upstream gives it."""
+    called: Sequence[str] = ()
+    """The same tools' names as the client has them."""
 
     @property
     def thought(self) -> str:

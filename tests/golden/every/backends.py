@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -13,6 +13,7 @@ from claudeproxyd.executors.bedrock.reader import ChunkedClaudeReader, without_b
 from claudeproxyd.executors.responses import read_message
 from claudeproxyd.messages.minted import without_minted
 from claudeproxyd.messages.passthrough import ClaudeReader
+from claudeproxyd.messages.rectify import without_thinking
 from claudeproxyd.translate.signatures import Signatures
 from tests.executors.bedrock.invoke_model import fault
 from tests.framing.event_messages import chunk
@@ -22,6 +23,7 @@ from tests.golden.checks import Checks
 from tests.golden.every import answers, claude
 from tests.golden.every.answers import Json, Saying
 from tests.golden.families import FAMILIES
+from tests.golden.families.family import Family
 from tests.golden.test_converse import CHECKS as CONVERSE
 from tests.golden.test_converse_properties import OWN_WORDS as OWN_OF_CONVERSE
 from tests.golden.test_gemini import CHECKS as GEMINI
@@ -57,10 +59,19 @@ class Backend(Protocol):
     name: str
     folder: str
     """Those of one share what is remembered."""
+    model: str
+    kind: str
+    """Of Google's APIs the provider's, of chat completions the server's name; else nothing."""
     traits: Traits
 
     def send(self, request: Json, memory: Signatures) -> Json:
         """Return the body that goes up for the client's *request*, judged strictly. Raises Unsupported."""
+
+    def judge(self, request: Json, body: Json, remembered: Collection[str]) -> None:
+        """Raise for what the upstream would refuse of *body*, and for what is not what the client's *request* says.
+
+        *remembered*: signatures that it may be shown though the client does not bring them.
+        """
 
     def tools(self, body: Json) -> Sequence[str]:
         """The names that the upstream was told, in the client's order."""
@@ -68,8 +79,17 @@ class Backend(Protocol):
     def id(self, saying: int, at: int, name: str) -> str:
         """The id that the upstream gives a call: its *at*th of that answer."""
 
+    def whole(self, saying: Saying) -> bytes:
+        """The upstream's answer in one body."""
+
+    def reads(self, saying: Saying) -> list[bytes]:
+        """The same as a stream, in the reads in which it arrives."""
+
     def answer(self, request: Json, saying: Saying, memory: Signatures, *, streamed: bool) -> Json:
-        """Return the message that the client gets, judged."""
+        """Return the message that the client gets."""
+
+    def check_answer(self, request: Json, saying: Saying, message: Json) -> None:
+        """Raise where the client got something else than what was said."""
 
 
 @dataclass(frozen=True)
@@ -89,44 +109,53 @@ class Translated:
     def _case(self, request: Json) -> Case:
         return Case(self.name, "", self.folder, self.model, self.kind, request=request)
 
+    @property
+    def _family(self) -> Family:
+        return FAMILIES[self.folder]
+
     def send(self, request: Json, memory: Signatures) -> Json:
-        case = self._case(request)
-        body: Json = json.loads(self.checks.translator.translated(case, memory).body)
-        family = FAMILIES[self.folder]
-        family.check_request(body, case.place)
-        lost = UNASKED if self.traits.forces else (*UNASKED, "choice")
-        if request.get("tool_choice") == {"type": "none"} and not family_tools(family, body):
-            lost = (*lost, "tool", "choice")
+        body: Json = json.loads(self.checks.translator.translated(self._case(request), memory).body)
         kept: Any = exported(memory).values()
-        signatures = {*case.signatures, *(each["signature"] for each in kept)}
-        facts.compare_requests(family, request, body, own_words=self.own_words, signatures=signatures, lost=lost)
+        self.judge(request, body, {each["signature"] for each in kept})
         return body
 
+    def judge(self, request: Json, body: Json, remembered: Collection[str]) -> None:
+        case, family = self._case(request), self._family
+        family.check_request(body, case.place)
+        lost = UNASKED if self.traits.forces else (*UNASKED, "choice")
+        if request.get("tool_choice") == {"type": "none"} and not self.tools(body):
+            lost = (*lost, "tool", "choice")
+        signatures = {*case.signatures, *remembered}
+        facts.compare_requests(family, request, body, own_words=self.own_words, signatures=signatures, lost=lost)
+
     def tools(self, body: Json) -> Sequence[str]:
-        return family_tools(FAMILIES[self.folder], body)
+        return [str(name) for _, name, *_ in self._family.tools(body)]
 
     def id(self, saying: int, at: int, name: str) -> str:
         return self.id_form.format(saying=saying, at=at, name=name)
 
+    def whole(self, saying: Saying) -> bytes:
+        _, body = next(iter(self._family.bodies(self.says(saying))))
+        return body
+
+    def reads(self, saying: Saying) -> list[bytes]:
+        _, reads = next(iter(self._family.streams(self.says(saying))))
+        return reads
+
     def answer(self, request: Json, saying: Saying, memory: Signatures, *, streamed: bool) -> Json:
-        case, family, chunks = self._case(request), FAMILIES[self.folder], self.says(saying)
+        case = self._case(request)
+        if not streamed:
+            message: Json = self.checks.read_body(case, self.whole(saying), memory)
+            return message
+        batches, _ = self.checks.read_stream(case, self.reads(saying), memory)
+        assert batches[-1].ended, "the stream does not end"
+        return accumulate(b"".join(batch.frames for batch in batches))
+
+    def check_answer(self, request: Json, saying: Saying, message: Json) -> None:
+        chunks = self.says(saying)
         for each in chunks:
-            family.check_answer(each)
-        if streamed:
-            _, reads = next(iter(family.streams(chunks)))
-            batches, _ = self.checks.read_stream(case, reads, memory)
-            assert batches[-1].ended, "the stream does not end"
-            message = accumulate(b"".join(batch.frames for batch in batches))
-        else:
-            _, body = next(iter(family.bodies(chunks)))
-            message = self.checks.read_body(case, body, memory)
-        facts.compare_answers(family, chunks, message, request)
-        return message
-
-
-def family_tools(family: Any, body: Json) -> list[str]:
-    """The names of the tools in a body."""
-    return [str(name) for _, name, *_ in family.tools(body)]
+            self._family.check_answer(each)
+        facts.compare_answers(self._family, chunks, message, request)
 
 
 @dataclass(frozen=True)
@@ -137,21 +166,28 @@ class OwnWords:
     folder: str = "claude"
     on_bedrock: bool = False
     model: str = "claude-opus-5-5"
+    kind: str = ""
     traits: Traits = Traits(group="claude", signs=True)
 
     def send(self, request: Json, memory: Signatures) -> Json:
         sent = json.dumps(request).encode()
+        if claude.is_unsigned(request):  # what is refused for it is sent once more
+            sent = without_thinking(sent)
         if self.on_bedrock:
-            made = invoke_model_request(sent, self.model, "bedrock-2023-05-31", (), Allowed())
-            body: Json = json.loads(made.body)
-            assert not fault(body), fault(body)
-            assert body.pop("anthropic_version") == "bedrock-2023-05-31"
-            body["model"] = self.model
+            sent = invoke_model_request(sent, self.model, "bedrock-2023-05-31", (), Allowed()).body
         else:
-            body = json.loads(without_minted(sent))
+            sent = without_minted(sent)
+        body: Json = json.loads(sent)
+        self.judge(request, body, ())
+        return body
+
+    def judge(self, request: Json, body: Json, remembered: Collection[str]) -> None:
+        if self.on_bedrock:
+            assert not fault(body), fault(body)
+            assert body["anthropic_version"] == "bedrock-2023-05-31"
+            body = {"model": self.model, **{name: body[name] for name in body.keys() - {"anthropic_version"}}}
         claude.check_request(body)
         facts.compare_requests(claude.Claude(), request, body, lost=UNASKED)  # type: ignore[arg-type]
-        return body
 
     def tools(self, body: Json) -> Sequence[str]:
         return [tool["name"] for tool in body["tools"]]
@@ -159,22 +195,25 @@ class OwnWords:
     def id(self, saying: int, at: int, name: str) -> str:
         return f"toolu_{saying:012}{at:012}"
 
+    def whole(self, saying: Saying) -> bytes:
+        message = answers.claude_message(saying)
+        return json.dumps({**message, "amazon-bedrock-invocationMetrics": {}} if self.on_bedrock else message).encode()
+
+    def reads(self, saying: Saying) -> list[bytes]:
+        events = [json.dumps(event, separators=(",", ":")).encode() for event in answers.claude_events(saying)]
+        return [(chunk if self.on_bedrock else _frame)(event) for event in events]
+
     def answer(self, request: Json, saying: Saying, memory: Signatures, *, streamed: bool) -> Json:
-        whole = answers.claude_message(saying)
         if not streamed:
-            body = json.dumps({**whole, "amazon-bedrock-invocationMetrics": {}} if self.on_bedrock else whole).encode()
-            message: Json = json.loads(read_message(without_bedrocks_own(body)).body)
-        else:
-            texts = [json.dumps(event, separators=(",", ":")).encode() for event in answers.claude_events(saying)]
-            if self.on_bedrock:
-                reader, sent = ChunkedClaudeReader(1 << 20), b"".join(map(chunk, texts))
-            else:
-                reader, sent = ClaudeReader(1 << 20), b"".join(map(_frame, texts))
-            batch = reader.feed(sent)
-            assert batch.ended, "the stream does not end"
-            message = accumulate(batch.frames)
-        assert message["content"] == whole["content"], message
-        return message
+            message: Json = json.loads(read_message(without_bedrocks_own(self.whole(saying))).body)
+            return message
+        reader = (ChunkedClaudeReader if self.on_bedrock else ClaudeReader)(1 << 20)
+        batch = reader.feed(b"".join(self.reads(saying)))
+        assert batch.ended, "the stream does not end"
+        return accumulate(batch.frames)
+
+    def check_answer(self, request: Json, saying: Saying, message: Json) -> None:
+        assert message["content"] == answers.claude_blocks(saying), message
 
 
 def _frame(event: bytes) -> bytes:
@@ -205,6 +244,9 @@ def _responses(name: str, model: str, traits: Traits) -> Translated:
 
 _DEEPSEEK = Traits(group="deepseek", recalls=True, sees=False, forces=False)
 _KIMI = Traits(group="kimi", recalls=True, forces=False)
+_GLM = Traits(group="glm by chat", recalls=True, sees=False, forces=False)
+_MINIMAX = Traits(group="minimax", recalls=True, sees=False, forces=False)
+_QWEN = Traits(sees=False, forces=False)
 
 BACKENDS: Sequence[Backend] = (
     OwnWords("Anthropic"),
@@ -228,6 +270,14 @@ BACKENDS: Sequence[Backend] = (
         Traits(group="glm by chat"),
     ),
     _chat("Mistral", "mistral", "mistral-large-latest", "", "{saying:06}{at:03}"),
+    _chat("Azure", "azure", "gpt-4.1", "", "call_{saying:020}{at:04}"),
+    _chat("GLM", "glm", "glm-4.6", "reasoning_content", "call_{saying}_{at}", _GLM),
+    _chat("MiniMax", "minimax", "MiniMax-M2", "reasoning_details", "call_function_{saying}_{at}", _MINIMAX),
+    _chat("Qwen", "qwen", "qwen3-235b-a22b", "reasoning_content", "call_{saying:06}{at:04}", _QWEN),
+    _chat("Groq", "groq", "openai/gpt-oss-120b", "reasoning", "fc_{saying:06}{at:04}", Traits(sees=False)),
+    _chat("xAI", "xai", "grok-4", "reasoning_content", "call_{saying:06}{at:04}"),
+    _chat("vLLM", "vllm", "some-model", "reasoning", "chatcmpl-tool-{saying:016}{at:06}"),
+    _chat("Ollama", "ollama", "qwen3:8b", "reasoning", "call_{saying:06}{at:04}"),
     _responses("the Responses API", "gpt-5.4", Traits(group="openai", signs=True)),
     _responses("gpt-oss by the Responses API", "gpt-oss-120b", Traits(group="gpt-oss by responses")),
     _converse("Nova", "us.amazon.nova-pro-v1:0", "tooluse_{saying:016}{at:06}", Traits()),

@@ -45,6 +45,12 @@ def check_request(body: Json) -> None:
     _check_tools(body)
 
 
+def is_unsigned(body: Json) -> bool:
+    """Whether the API refuses it for thinking that nobody signed."""
+    blocks = (block for _, blocks in _turns(body) for block in blocks)
+    return any(block["type"] == "thinking" and not block.get("signature") for block in blocks)
+
+
 def _turns(body: Json) -> list[tuple[str, list[Json]]]:
     """What one side said until the other spoke; a system message belongs to neither."""
     turns: list[tuple[str, list[Json]]] = []

@@ -10,7 +10,8 @@ import xllamacpp
 
 params = xllamacpp.CommonParams()
 params.model.path, params.hostnames, params.port = sys.argv[1], ["127.0.0.1"], int(sys.argv[2])
-params.n_ctx, params.n_parallel, params.cpuparams.n_threads = 4096, 2, 2
+# Of two threads each waits for the other by spinning, which takes minutes where others want the processor too.
+params.n_ctx, params.n_parallel, params.cpuparams.n_threads, params.warmup = 4096, 2, 1, False
 params.chat_template = Path(sys.argv[3]).read_text()
 server = xllamacpp.Server(params)
 threading.Event().wait()

@@ -61,7 +61,7 @@ class Recorded:
     @property
     def key(self) -> str:
         """The credential's secret, whichever header it came in."""
-        of_key = self.header("x-api-key") or self.header("x-goog-api-key")
+        of_key = self.header("x-api-key") or self.header("x-goog-api-key") or self.header("api-key")
         return of_key or (self.header("authorization") or "").removeprefix("Bearer ")
 
     @property

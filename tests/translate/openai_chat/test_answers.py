@@ -82,11 +82,26 @@ class ReaderTests(SynchronousTestCase):
         self.assertEqual(answer.memory.lookup(key), "abcde")
 
     def test_half_a_character(self) -> None:
-        """Half of a surrogate pair is a replacement character, and breaks nothing."""
+        """A character that was cut between two chunks is put together; a half alone is none, and breaks nothing."""
+        for pieces, words in (
+            (("x\ud83d", "\ude00y"), "x\U0001f600y"),
+            (("\ud83d", "\ude00\ud83d", "\ude00"), "\U0001f600\U0001f600"),
+            (("x\ud83d", "y"), "xy"),
+            (("x\ud83d",), "x"),
+            (("\ude00x\ud83dy", "z\ude00"), "\ufffdx\ufffdyz\ufffd"),
+        ):
+            answer = Answer()
+            data = sse(*(chunk(content=piece) for piece in pieces), chunk("stop"))
+            self.assertTrue(answer.body(data).ended)
+            self.assertEqual(accumulate(answer.frames)["content"], [{"type": "text", "text": words}])
+
+    def test_half_a_character_of_an_argument(self) -> None:
+        """Nor is one of a call's input lost."""
         answer = Answer()
-        data = sse(chunk(content="x\ud83d"), chunk("stop"))
-        self.assertTrue(answer.body(data).ended)
-        self.assertEqual(accumulate(answer.frames)["content"], [{"type": "text", "text": "x\ufffd"}])
+        cut = (piece(id="a", name="Bash", arguments='{"x":"\ud83d'), piece(arguments='\ude00"}'))
+        answer.body(sse(*(chunk(tool_calls=[each]) for each in cut), chunk("tool_calls")))
+        (call,) = accumulate(answer.frames)["content"]
+        self.assertEqual(call["input"], {"x": "\U0001f600"})
 
 
 class HiddenTests(SynchronousTestCase):

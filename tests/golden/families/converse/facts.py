@@ -151,6 +151,6 @@ def _joined(pieces: Sequence[str]) -> str:
 
 def _value(text: str) -> Any:
     try:
-        return json.loads(text or "{}")
+        return json.loads(text or "{}") or {}
     except ValueError:
         return {}

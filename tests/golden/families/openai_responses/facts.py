@@ -133,6 +133,6 @@ def answer(response: Json) -> Iterator[tuple[str, Any]]:
 
 def _arguments(text: str) -> str:
     try:
-        return ordered(json.loads(text or "{}"))
+        return ordered(json.loads(text or "{}") or {})
     except ValueError:
         return "{}"  # cut off: no client runs it
