@@ -62,6 +62,7 @@ from claudeproxyd.reporting.traces import Traces
 from claudeproxyd.reporting.webhooks import Webhooks
 from claudeproxyd.secrets.grants import Grants
 from claudeproxyd.secrets.sources import Sources
+from claudeproxyd.sockets import Hub
 from claudeproxyd.store.changes import StateChanges
 from claudeproxyd.store.opening import limits_store_for, store_for
 from claudeproxyd.store.persistent import PersistentState
@@ -169,6 +170,7 @@ class Daemon(MultiService):
         """Make the pool, its credentials' secrets, and what else requests share."""
         self._buffers = BufferBudget(config.server.max_buffered_bytes)
         self._turns = Turns(self._reactor)
+        self._hub = Hub(self._reactor)
         self._grants = Grants(time.time, outlive=config.server.state != "memory:", changed=changes)
         self._sources = self._make_sources()
         self._signatures = Signatures(time.time, changed=changes, is_secret=holds_secret)
@@ -242,9 +244,9 @@ class Daemon(MultiService):
 
     def _make_sites(self, config: Config) -> None:
         """Make the sites, and what listens."""
-        self.site = GatewaySite(PublicRoot(), self._generation.public, self._reactor)
+        self.site = GatewaySite(PublicRoot(), self._generation.public, self._reactor, self._hub)
         self._listeners = self._make_listeners(config)
-        self.admin_site = GatewaySite(self._make_admin(), self._generation.admin, self._reactor)
+        self.admin_site = GatewaySite(self._make_admin(), self._generation.admin, self._reactor, self._hub)
         self._admin_listener = (
             Listener(self._reactor, config.server.admin, self.admin_site) if config.server.admin else None
         )
@@ -342,6 +344,7 @@ class Daemon(MultiService):
         except ConfigError as error:  # of a plugin
             raise SystemExit(f"claudeproxyd: {error}") from None
         memory.freeze_gc()
+        memory.keep_pages()
         self._limits.begin()
         self._warn(self._loaded.warnings)
         wanted, allowed = self._loaded.config.server.max_connections, descriptors.connections_allowed()
@@ -535,6 +538,7 @@ class Daemon(MultiService):
                 audit=self._log_files.audit(),
                 buffers=self._buffers,
                 turns=self._turns,
+                hub=self._hub,
                 signatures=self._signatures,
                 corrections=self._corrections,
                 captures=self._captures,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -65,9 +65,9 @@ class LeaseRequest:
     count_tokens: bool = False
     in_tool_loop: bool = False
     """Whether the last turn holds a tool_result: such a request stays on its route while that is ready."""
-    tried: set[Credential] = field(default_factory=set)
+    tried: Set[Credential] = frozenset()
     """Credentials that failed for this request; offered again only when nothing else is left."""
-    excluded: set[Credential] = field(default_factory=set)
+    excluded: Set[Credential] = frozenset()
     """Credentials that are not worth a further try: not offered again."""
     size: int = 1
     """Bytes of the request, which stand for tokens where a provider limits these."""

@@ -22,6 +22,7 @@ from claudeproxyd.upstream.tls import TLSSettings
 if TYPE_CHECKING:
     from claudeproxyd.config.loading import Loaded
     from claudeproxyd.config.schema import Config, Provider
+    from claudeproxyd.sockets import Hub
     from claudeproxyd.translate.signatures import Signatures
     from claudeproxyd.web.buffers import BufferBudget
 
@@ -65,6 +66,7 @@ class ExecutorServices:
     """What executors share with all others of the process."""
 
     buffers: BufferBudget
+    hub: Hub
     own_hop: bytes
     signatures: Signatures
     turns: Turns
@@ -111,6 +113,7 @@ class Upstreams:
                 tls=TLSSettings(provider.tls.ca_file, provider.tls.verify),
                 proxy=provider.proxy,
                 max_connections=provider.max_connections,
+                hub=self._shared.hub,
             )
             origins.append(made)
             return made

@@ -15,6 +15,8 @@ from tests.web.support import Connection
 MOST_UNARY = 590
 """Calls, those in Twisted and in the standard library included, and those of sockets and the reactor not."""
 MOST_BURST = 880
+MOST_FOR_AN_EVENT = 42
+"""Of a stream whose events come one by one."""
 MOST_FOR_SPANS = 150
 """Of a request that is not streamed, beside the others."""
 MOST_WITH_LIMITS = 1.1
@@ -57,10 +59,13 @@ def event(name: str, members: bytes = b"") -> bytes:
     return b'event: %b\ndata: {"type":"%b"%b}\n\n' % (name.encode(), name.encode(), members)
 
 
+BEGIN = event("message_start", b',"message":{"id":"msg_0","usage":{"input_tokens":12,"output_tokens":1}}') + event(
+    "content_block_start", b',"index":0,"content_block":{"type":"text","text":""}'
+)
+DELTA = event("content_block_delta", b',"index":0,"delta":{"type":"text_delta","text":"Hello "}')
 BURST = (
-    event("message_start", b',"message":{"id":"msg_0","usage":{"input_tokens":12,"output_tokens":1}}')
-    + event("content_block_start", b',"index":0,"content_block":{"type":"text","text":""}')
-    + event("content_block_delta", b',"index":0,"delta":{"type":"text_delta","text":"Hello "}') * EVENTS
+    BEGIN
+    + DELTA * EVENTS
     + event("content_block_stop", b',"index":0')
     + event("message_delta", b',"delta":{"stop_reason":"end_turn"},"usage":{"output_tokens":34}')
     + event("message_stop")
@@ -93,16 +98,24 @@ class CallsTestCase(DaemonTestCase):
         self.write(configuration.replace("ACCESS", self.path + ".access").replace("DATABASE", self.path + ".db"))
         self.setUpDaemon()
 
+    def request(self, body: str) -> bytes:
+        """A whole one, with that body."""
+        data = (BODIES / body).read_bytes()
+        return HEAD % len(data) + data
+
+    def asked(self, request: bytes) -> tuple[Connection, MemoryConnection]:
+        """A client who has sent that, and the upstream that has it."""
+        connection = Connection(self.daemon.site, "127.0.0.1")
+        connection.send(request)
+        return connection, self.accept()
+
     def calls(self, body: str, answer: bytes) -> int:
         """The fewest of some requests that come after others on the same connections."""
-        data = (BODIES / body).read_bytes()
-        head = HEAD % len(data)
-        connection = Connection(self.daemon.site, "127.0.0.1")
-        connection.send(head + data)
-        wire = self.accept()
+        request = self.request(body)
+        connection, wire = self.asked(request)
         wire.say(answer)
         self.assertIn(b"Hello", connection.take())
-        counts = [self.count(connection, head + data, wire, answer) for _ in range(20)]
+        counts = [self.count(connection, request, wire, answer) for _ in range(20)]
         self.assertIn(b"end_turn", connection.take())
         connection.lose()
         return min(counts)
@@ -111,7 +124,8 @@ class CallsTestCase(DaemonTestCase):
         """Of one request, from the client's bytes to the end of its answer."""
 
         def serve() -> None:
-            connection.channel.dataReceived(request)
+            if request:
+                connection.channel.dataReceived(request)
             wire.protocol.dataReceived(answer)
 
         return calls_of(serve)
@@ -134,6 +148,14 @@ class CallsTests(CallsTestCase):
     def test_burst(self) -> None:
         """A stream that comes in one read."""
         self.assertLessEqual(self.calls(*AT_ONCE), MOST_BURST)
+
+    def test_event(self) -> None:
+        """One event of a stream."""
+        connection, wire = self.asked(self.request("small-stream.json"))
+        wire.say(STREAM + chunk(BEGIN + DELTA))
+        counts = [self.count(connection, b"", wire, chunk(DELTA)) for _ in range(20)]
+        self.assertEqual(connection.take().count(b"Hello"), 21)
+        self.assertLessEqual(min(counts), MOST_FOR_AN_EVENT)
 
 
 class AccountsCallsTests(CallsTestCase):

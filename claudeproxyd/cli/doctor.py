@@ -121,6 +121,7 @@ async def _ask_alone(reactor: Any, config_file: str | None, provider: str, crede
     from claudeproxyd.plugin_loader import plugin_makers
     from claudeproxyd.providers import ExecutorServices, Upstreams
     from claudeproxyd.secrets.sources import Sources
+    from claudeproxyd.sockets import Hub
 
     try:
         loaded = load(config_file, os.environ, makers([]), plugin_makers=plugin_makers([]))
@@ -129,6 +130,7 @@ async def _ask_alone(reactor: Any, config_file: str | None, provider: str, crede
         services = ExecutorServices(
             buffers=BufferBudget(config.server.max_buffered_bytes),
             turns=Turns(reactor),
+            hub=Hub(reactor),
             own_hop=token_hex(8).encode(),
             signatures=Signatures(time.time),
         )

@@ -70,23 +70,23 @@ class RetryState:
 
     def __init__(self, max_attempts: int) -> None:
         self._max_attempts = max_attempts
-        self._on: set[Credential] = set()
+        self._on: list[Credential] = []
         """The credentials on which an attempt failed."""
-        self.excluded: set[Credential] = set()
+        self.excluded: frozenset[Credential] = frozenset()
         """The credentials that are not worth a further try of this request."""
-        self._repeated: set[tuple[Then, Credential | None]] = set()
+        self._repeated: list[tuple[Then, Credential | None]] = []
         self.failures: list[AttemptFailed] = []
         self.paid = 0
         """Failed attempts that an upstream has answered with a 200 all the same, and may well charge for."""
 
     def failed(self, credential: Credential, failure: AttemptFailed) -> None:
         """Note a failed attempt on *credential*."""
-        self._on.add(credential)
+        self._on.append(credential)
         # It is kept for what it says. Its traceback leads to all that the request holds, its body above all, and back.
         failure.__traceback__ = failure.__context__ = None
         self.failures.append(failure)
         if not failure.outcome.repeatable:
-            self.excluded.add(credential)
+            self.excluded |= {credential}
 
     def may_go_on(self, odds: float) -> bool:
         """Return whether ``max_attempts``, and what was paid for in vain, leave another try, and it may end otherwise.
@@ -103,7 +103,7 @@ class RetryState:
         """
         if not self._is_left(what, credential) or self.paid > _MAX_PAID_REPEATS:
             return False
-        self._repeated.add(_repetition(what, credential))
+        self._repeated.append(_repetition(what, credential))
         return True
 
     def may_repeat(self, what: Then, credential: Credential) -> bool:

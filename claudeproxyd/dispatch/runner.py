@@ -309,8 +309,8 @@ class RequestRunner:
         )
         if not goes_on:
             raise self._final_error(wanted, None)
-        wanted.tried.add(candidate.credential)
-        wanted.excluded.update(self._retries.excluded)
+        wanted.tried |= {candidate.credential}
+        wanted.excluded |= self._retries.excluded
         wanted.may_wait = not self._downlink.head_committed
 
     def _final_error(self, wanted: LeaseRequest, exhausted: Exhausted | None) -> RequestFailed:

@@ -264,8 +264,10 @@ class HTTPExecutor(ABC):
         return body
 
     def _request_id(self, response: Response) -> str:
-        found = (value_of(response.headers, name) for name in self.request_id_headers)
-        return next(filter(None, found), b"").decode("latin-1")
+        for name in self.request_id_headers:
+            if told := value_of(response.headers, name):
+                return told.decode("latin-1")
+        return ""
 
     def _passing(self, headers: Headers) -> Headers:
         """Return those of an upstream's headers that go on to the client, with our keys masked."""

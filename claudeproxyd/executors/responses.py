@@ -41,6 +41,7 @@ _split = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode_tokens = msgspec.json.Decoder(TokenCount, strict=False).decode
 
 _PING = b"event: ping\n"
+_PING_BYTES = len(_PING)
 _CUT = "upstream closed the stream before message_stop"
 
 
@@ -102,7 +103,7 @@ def _odd_message(body: bytes) -> _Message:
 
 
 def _pings_alone(batch: Batch) -> bool:
-    return batch.frames.startswith(_PING) and batch.frames.count(_PING) == batch.count
+    return batch.frames.count(_PING) == batch.count
 
 
 def read_count(body: bytes) -> ParsedMessage:
@@ -329,7 +330,7 @@ class StreamingResponse(ReaderFacts):
         if batch.ended or batch.error is not None:
             self._last(batch, consumer)
             return
-        if not batch.count or _pings_alone(batch):
+        if not batch.count or (batch.frames[:_PING_BYTES] == _PING and _pings_alone(batch)):
             self._bytes_without_event += 0 if batch.progress else len(chunk) + before - unfinished
             if self._bytes_without_event > MAX_BYTES_WITHOUT_EVENT:
                 raise MalformedAnswer(f"the stream brings {MAX_BYTES_WITHOUT_EVENT} bytes and nothing of the answer")

@@ -19,7 +19,7 @@ class FrameTooLarge(Exception):
 class FrameSplitter:
     """Cuts one stream into frames. Pure; used by every executor whose upstream streams server-sent events."""
 
-    __slots__ = ("_after_cr", "_limit", "_rest", "_searched", "_started")
+    __slots__ = ("_after_cr", "_limit", "_rest", "_searched", "_started", "unfinished")
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -29,6 +29,8 @@ class FrameSplitter:
         """How far ``_rest`` was searched for an empty line already: a large event is searched once, not once a read."""
         self._after_cr = False
         self._started = False
+        self.unfinished = 0
+        """Bytes of a frame whose end has not come."""
 
     def feed(self, data: bytes) -> list[bytes]:
         """Return the frames that *data* completes, without the empty lines around them.
@@ -47,6 +49,7 @@ class FrameSplitter:
                 return []
             data = bytes(rest)
             rest.clear()
+            self.unfinished = 0
         frames = data.split(b"\n\n")
         last = frames.pop()
         if last:
@@ -55,16 +58,13 @@ class FrameSplitter:
         if frames and not self._started:
             self._started = True
             frames[0] = frames[0].removeprefix(b"\xef\xbb\xbf")
-        return [frame for frame in frames if frame not in _EMPTY]
+        if b"" in frames or b"\n" in frames:
+            return [frame for frame in frames if frame not in _EMPTY]
+        return frames
 
     def end(self) -> list[bytes]:
         """Return the frame whose empty line has not come, if there is one."""
         return self.feed(b"\n\n")
-
-    @property
-    def unfinished(self) -> int:
-        """Bytes of a frame whose end has not come."""
-        return len(self._rest)
 
     def _of_one_line_each(self, data: bytes) -> list[bytes]:
         """Return whole frames with CRLF, as Google sends them, whose bytes need no change; [] if they do."""
@@ -77,7 +77,7 @@ class FrameSplitter:
         return [] if b"\n" in joined or b"\r" in joined else frames
 
     def _check_size(self) -> None:
-        self._searched = len(self._rest)
+        self._searched = self.unfinished = len(self._rest)
         if self._searched > self._limit:
             raise FrameTooLarge(f"an event of more than {self._limit} bytes")
 

@@ -47,9 +47,10 @@ class Delivered:
 
     def add(self, frames: bytes, deltas: int) -> None:
         """Some deltas more, each with its empty line."""
-        if len(frames) < self._plain:
+        size = len(frames)
+        if size < self._plain:
             self._deltas += deltas
-            self._bytes += len(frames)
+            self._bytes += size
         else:
             self._look_at(frames, deltas)
 

@@ -5,7 +5,7 @@ There are two of these, which share nothing but the configuration: one for messa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 from itertools import islice
 from math import inf
@@ -156,7 +156,7 @@ class Candidates:
         )
 
     def _first(
-        self, request: LeaseRequest, routes: Sequence[Route], without: set[Credential], now: float
+        self, request: LeaseRequest, routes: Sequence[Route], without: Set[Credential], now: float
     ) -> Lease | None:
         for route in routes:
             provider = self.providers.get(route.provider)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from math import inf
 from typing import NamedTuple
 
@@ -41,7 +41,7 @@ class Forecast:
         self._version += 1
 
     def soonest(
-        self, request: LeaseRequest, without: set[Credential], now: float
+        self, request: LeaseRequest, without: Set[Credential], now: float
     ) -> tuple[float | None, Kind | Exhaustion]:
         """Return when the first candidate may be ready, and what holds it back.
 

@@ -19,7 +19,7 @@ from twisted.internet.error import DNSLookupError, TimeoutError
 from twisted.internet.protocol import Factory
 
 from claudeproxyd.descriptors import are_out, is_lack
-from claudeproxyd.sockets import Outbox
+from claudeproxyd.sockets import Hub
 from claudeproxyd.turnstile import Turnstile
 from claudeproxyd.upstream.connection import Connection
 from claudeproxyd.upstream.deadline import Deadline
@@ -61,19 +61,20 @@ class Origin:
         max_connections: int = 0,
         max_idle: int = 256,
         idle_timeout: float = 50.0,
+        hub: Hub | None = None,
     ) -> None:
         """*proxy* as :func:`~claudeproxyd.upstream.proxy.proxy_for` has it, *environ* for its ``env``.
 
         *connect_timeout* bounds name lookup, connecting and TLS together, and the wait for a free connection; 0: no
-        bound. *max_connections* 0: no limit. Raises ValueError for what cannot be a base URL or a proxy, OSError or
-        ValueError for a *tls* file of authorities that is none.
+        bound. *max_connections* 0: no limit. *hub* is the process's; None: one of its own. Raises ValueError for what
+        cannot be a base URL or a proxy, OSError or ValueError for a *tls* file of authorities that is none.
         """
         parts = urlsplit(base_url)
         if parts.scheme not in _PORTS or not parts.hostname or set(base_url) & set(" ?#@"):
             raise ValueError("a base URL is written http://host/path or https://host/path, without a query")
         self.clock: IReactorTime = reactor
-        self.outbox = Outbox(reactor)
-        """Sends what its connections write."""
+        self.hub = hub or Hub(reactor)
+        """Reads and sends for its connections."""
         self.late = Turnstile(reactor)
         """Of its connections' deadlines."""
         self.base_path = parts.path.rstrip("/").encode("ascii")

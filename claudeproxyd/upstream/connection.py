@@ -89,7 +89,7 @@ class Connection(Protocol):
     # -- the life of the socket
 
     def connectionMade(self) -> None:
-        self._origin.outbox.adopt(self.transport)
+        self._origin.hub.adopt(self.transport)
         self.transport.setTcpNoDelay(True)
         self.transport.setTcpKeepAlive(True)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
 from zope.interface import implementer
 
 from claudeproxyd.errors import ClaudeError
@@ -24,12 +22,12 @@ class BufferBudget:
         self.held = 0
         self.peak = 0
         """The maximum of ``held`` since it was last reset."""
-        self._of_client: Counter[str] = Counter()
+        self._of_client: dict[str, int] = {}
 
     def check(self, client: str, size: int) -> None:
         """See :meth:`IBufferAccount.check <claudeproxyd.interfaces.IBufferAccount.check>`."""
         free = self.limit - self.held - size
-        if free < 0 or self._of_client[client] + size > CLIENT_SHARE * free:
+        if free < 0 or self._of_client.get(client, 0) + size > CLIENT_SHARE * free:
             raise ClaudeError(529, "Too many large requests at once", headers=[(b"retry-after", b"1")])
 
     def reserve(self, client: str, size: int) -> None:
@@ -49,6 +47,8 @@ class BufferBudget:
 
     def _count(self, client: str, change: int) -> None:
         self.adjust(change)
-        self._of_client[client] += change
-        if not self._of_client[client]:
-            del self._of_client[client]
+        held = self._of_client.get(client, 0) + change
+        if held:
+            self._of_client[client] = held
+        else:
+            self._of_client.pop(client, None)

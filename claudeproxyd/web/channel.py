@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from twisted.python.failure import Failure
     from twisted.web.resource import Resource
 
-    from claudeproxyd.sockets import Outbox
+    from claudeproxyd.sockets import Hub
     from claudeproxyd.turnstile import Turnstile
     from claudeproxyd.web.gateway import Gateway
 
@@ -66,7 +66,7 @@ class ChannelSite(Shape):
 
     gateway: Gateway
     clock: IReactorTime
-    outbox: Outbox
+    hub: Hub
     turnstile: Turnstile
     heavy: Turnstile
     draining: bool
@@ -154,7 +154,7 @@ class GatewayChannel(Protocol):
         transport.registerProducer(self, True)
         self.peer = transport.getPeer()
         _bound_send_buffer(transport)
-        self.site.outbox.adopt(transport)
+        self.site.hub.adopt(transport)
         self.site.opened(self)
         self._wait(self.site.gateway.limits.request_head)
 

@@ -12,7 +12,7 @@ from zope.interface import implementer
 
 from claudeproxyd.remembered import Remembered
 from claudeproxyd.slices import Slice
-from claudeproxyd.sockets import NEXT_TURN, Outbox
+from claudeproxyd.sockets import NEXT_TURN, Hub
 from claudeproxyd.turnstile import Turnstile
 from claudeproxyd.web.channel import KEEP_ALIVE_TIMEOUT, GatewayChannel
 from claudeproxyd.web.ingress import authorize
@@ -37,12 +37,12 @@ SWEEP_INTERVAL = 1.0
 class GatewaySite(Factory):
     """Serves one listener, or several that are to be the same. Made by the daemon."""
 
-    def __init__(self, root: Resource, gateway: Gateway, clock: IReactorTime) -> None:
+    def __init__(self, root: Resource, gateway: Gateway, clock: IReactorTime, hub: Hub | None = None) -> None:
         self.gateway = gateway
         """What new requests are served with."""
         self.clock = clock
-        self.outbox = Outbox(clock)
-        """Sends what the connections write."""
+        self.hub = hub or Hub(clock)
+        """Reads and sends for the connections: the process's, or one of its own."""
         self.turnstile = Turnstile(clock)
         """Lets their requests in."""
         self.heavy = Turnstile(clock)

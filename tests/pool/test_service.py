@@ -145,7 +145,7 @@ class ChoiceTests(PoolTestCase):
         for _ in range(4):
             lease = self.successResultOf(pool.lease(wish))
             order.append(name(lease))
-            wish.tried.add(lease.candidate.credential)
+            wish.tried |= {lease.candidate.credential}
             lease.release(CANCELLED)
         self.assertEqual(order[:3], ["a", "b", "z"])
         self.assertIn(order[3], "ab")
@@ -541,7 +541,7 @@ class WhoseFaultTests(PoolTestCase):
         for each in credentials:
             lease = self.successResultOf(pool.lease(wish))
             self.assertEqual(name(lease), each)
-            wish.tried.add(lease.candidate.credential)
+            wish.tried |= {lease.candidate.credential}
             lease.release(outcome)
         return wish
 
