@@ -79,6 +79,8 @@ from claudeproxyd.web.site import GatewaySite
 
 #: Seconds between two looks at whether there is memory to be given back.
 TRIM_EVERY = 5.0
+#: Seconds between two looks for garbage among what has been there for a while.
+COLLECT_EVERY = 600.0
 #: Seconds between two looks at which counters of limits say nothing: clients may have made their names up.
 FORGET_EVERY = 60.0
 #: Bytes that are held no more.
@@ -218,6 +220,7 @@ class Daemon(MultiService):
     def _make_timers(self) -> None:
         """Make what looks or acts every so often."""
         self._every(TRIM_EVERY, self._trim)
+        self._every(COLLECT_EVERY, memory.OldGarbage().look)
         self._every(MINUTE, self._activity.turn)
         self._every(LOOK_EVERY, self._models.look)
         lag = LoopLag(self._reactor.seconds)

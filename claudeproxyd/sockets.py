@@ -25,9 +25,9 @@ from zope.interface import implementer
 
 #: Seconds until everybody else was heard: what is to be done after none is done in the same turn.
 NEXT_TURN = 0.001
-#: Sockets that are seen to in one turn of the reactor, between which nothing is sent or accepted, and no timer fires.
-#: The kernel names the others first in the next turn.
-MOST_AT_ONCE = 64
+#: Sockets that are seen to in one turn of the reactor, between which nothing is sent or accepted, and no timer fires:
+#: answers to so many take some milliseconds. The kernel names the others first in the next turn.
+MOST_AT_ONCE = 16
 
 
 @implementer(IReadDescriptor)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 import claudeproxyd
+from claudeproxyd import memory
 
 _FAULTS = """
 import resource, sys
@@ -53,3 +55,29 @@ class MemoryTests(SynchronousTestCase):
         self.assertGreater(usual, 1000)
         self.assertLess(kept, usual / 20)
         self.assertGreater(after, 100)
+
+
+class OldGarbageTests(SynchronousTestCase):
+    """How seldom all is looked at."""
+
+    def setUp(self) -> None:
+        self.collected: list[None] = []
+        self.patch(gc, "collect", lambda: self.collected.append(None))
+        self.old = memory.OldGarbage()
+
+    def test_few(self) -> None:
+        """With few objects it takes no time worth naming."""
+        self.patch(memory, "FEW_OBJECTS", len(gc.get_objects()) + 1_000_000)
+        self.old.look()
+        self.old.look()
+        self.assertEqual(len(self.collected), 2)
+
+    def test_many(self) -> None:
+        """With many it is put off for an hour, but not for good."""
+        self.patch(memory, "FEW_OBJECTS", 0)
+        self.patch(gc, "get_objects", lambda generation: [None] * (generation == 2))
+        for _ in range(2 * (memory.MOST_PUT_OFF + 1) - 1):
+            self.old.look()
+        self.assertEqual(len(self.collected), 1)
+        self.old.look()
+        self.assertEqual(len(self.collected), 2)

@@ -728,18 +728,19 @@ class ReactorTests(SynchronousTestCase):
         reactor = EPollReactor()
         self.addCleanup(self.release, reactor)
         hub = Hub(reactor)
-        theirs = [self.echo(reactor, hub) for _ in range(32)]
+        theirs = [self.echo(reactor, hub) for _ in range(MOST_AT_ONCE)]
         reactor.iterate(0)
         for each in theirs:
             each.send(b"x")
         count = calls_of(lambda: reactor.iterate(0))
-        self.assertEqual([each.recv(9) for each in theirs], [b"x"] * 32)
-        self.assertLess(count / 32, 24)
+        self.assertEqual([each.recv(9) for each in theirs], [b"x"] * MOST_AT_ONCE)
+        self.assertLess(count / MOST_AT_ONCE, 24)
         reactor.disconnectAll()
 
     def echo(self, reactor: Any, hub: Hub) -> socket.socket:
         """The far side of a connection that sends back what it gets."""
         ours, theirs = socket.socketpair()
+        theirs.settimeout(5.0)
         self.addCleanup(theirs.close)
         protocol = Recorder()
         transport: Any = Connection(ours, protocol, reactor)

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
     from claudeproxyd.turnstile import Turnstile
 
-#: Seconds that the timer sleeps at most.  Never much more than a kept connection's own wait: to move a timer forward
-#: takes the reactor a search through all of its timers, and that would come with each request that ends.
+#: Seconds that the timer sleeps at most. Never much more than a kept connection's own wait: another timer would come
+#: with each request that ends.
 MAX_TIMER_DELAY = 30.0
 
 
@@ -66,10 +66,9 @@ class Deadline:
     def _arm(self, seconds: float) -> None:
         seconds = min(seconds, MAX_TIMER_DELAY)
         self._timer_at = self._clock.seconds() + seconds
-        if self._timer is None:
-            self._timer = self._clock.callLater(seconds, self._look)
-        else:
-            self._timer.reset(seconds)
+        if self._timer is not None:
+            self._timer.cancel()  # to move it forward, the reactor would search all timers that there are
+        self._timer = self._clock.callLater(seconds, self._look)
 
     def _look(self) -> None:
         self._timer = None

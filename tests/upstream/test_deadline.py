@@ -52,6 +52,15 @@ class Deadlines(SynchronousTestCase):
             self.deadline.set(10.0)
         self.assertEqual((self.clock.getDelayedCalls(), timer.getTime()), ([timer], 10.0))
 
+    def test_moving_forward_searches_no_timers(self) -> None:
+        """It takes another timer: to move one forward, the reactor looks for its place among all."""
+        self.deadline.set(8.0)
+        (first,) = self.clock.getDelayedCalls()
+        self.deadline.set(5.0)
+        (second,) = self.clock.getDelayedCalls()
+        self.assertTrue(first.cancelled)
+        self.assertIsNot(first, second)
+
     def test_sleeps_for_a_bounded_time(self) -> None:
         """The timer of a late deadline is not so late that the next one would have to move it forward."""
         self.deadline.set(1000.0)

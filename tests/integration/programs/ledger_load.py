@@ -7,7 +7,6 @@ It is held for as long as a turn takes, and for as long as a poll takes beyond i
 the ledger's threads let go of the interpreter. For how long other programs had the processor is in neither.
 """
 
-import gc
 import json
 import os
 import sys
@@ -20,6 +19,7 @@ from claudeproxyd.accounts.ledger import Ledger
 from claudeproxyd.accounts.opening import openers_of
 from claudeproxyd.config.accounts import place_of
 from claudeproxyd.config.schema import Accounts
+from claudeproxyd.memory import freeze_gc
 from claudeproxyd.messages.ids import Ids
 from claudeproxyd.observe.usage import UsageRecord
 from claudeproxyd.reloads import SHARE
@@ -124,9 +124,7 @@ def main() -> None:
         write()
 
     reactor.callWhenRunning(start)
-    gc.collect()  # as the daemon does
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 20)
+    freeze_gc()
     reactor.run()
     asked = openers_of(place, "").ledger()
     entered = asked.used(0.0, time.time() + 1)
