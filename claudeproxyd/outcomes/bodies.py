@@ -154,6 +154,15 @@ def read_error(body: bytes, family: str) -> ErrorBody:
     )
 
 
+def is_unnamed_error(body: bytes, family: str) -> bool:
+    """Return whether *body* is an error that does not call itself one: a sentence beside a code or a status.
+
+    A sentence alone may be what a model said, and is told to nobody.
+    """
+    read = read_error(body, family)
+    return bool(read.message and (read.names or read.status))
+
+
 def error_message(body: bytes, family: str) -> str:
     """The sentence in an error body, '' where there is none. It may name accounts and projects."""
     return read_error(body, family).message

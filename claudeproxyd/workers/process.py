@@ -9,7 +9,9 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.protocol import Factory
+from twisted.internet.task import deferLater
 from twisted.logger import Logger, globalLogBeginner
 
 from claudeproxyd.observe.logging import observer, patient
@@ -18,6 +20,8 @@ from claudeproxyd.workers.supervisor import CHANNEL
 from claudeproxyd.workers.worker import Greeting, WorkerDaemon
 
 if TYPE_CHECKING:
+    from twisted.application.service import IService
+
     from claudeproxyd.config.loading import Loaded
     from claudeproxyd.config.schema import Config
 
@@ -73,7 +77,15 @@ class WorkerProcess:
             self._status = 1
             self._end()
         else:
-            self._reactor.addSystemEventTrigger("before", "shutdown", daemon.stopService)
+            self._reactor.addSystemEventTrigger("before", "shutdown", self.stop, daemon)
+
+    def stop(self, daemon: IService) -> Deferred[None]:
+        """Stop what serves. Fires in a turn of its own.
+
+        What ends may be told by the parent. The reactor closes all sockets in the moment that this fires, and would
+        write to the parent's next, had it just read from it.
+        """
+        return maybeDeferred(daemon.stopService).addCallback(lambda _: deferLater(self._reactor, 0))
 
     def _orphaned(self, channel: ControlChannel) -> None:
         """The parent is gone, as all workers know: each is soon the only one that has its socket, and ends."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from claudeproxyd.outcomes.bodies import aws_name, error_message
+from claudeproxyd.outcomes.bodies import aws_name, error_message, is_unnamed_error
 
 
 def said(family: str, body: Any) -> str:
@@ -91,3 +91,19 @@ class AwsNameTests(SynchronousTestCase):
     def test_other_names_stay(self) -> None:
         """What is not AWS's is left as it came."""
         self.assertEqual(aws_name("rate_limit_error"), "rate_limit_error")
+
+
+class UnnamedErrorTests(SynchronousTestCase):
+    """What is an error though it does not say so."""
+
+    def test_each(self) -> None:
+        """A sentence beside a code or a status is one; a sentence alone may be what a model said."""
+        for body, is_one in (
+            ({"code": 429, "message": "Rate limit reached"}, True),
+            ({"code": "401", "msg": "Invalid token"}, True),
+            ({"detail": "Unauthorized", "code": 401}, True),
+            ({"message": "Dear diary"}, False),
+            ({"detail": "Dear diary"}, False),
+            ({"code": 429}, False),
+        ):
+            self.assertIs(is_unnamed_error(json.dumps(body).encode(), "openai"), is_one, body)

@@ -13,7 +13,7 @@ from claudeproxyd.framing.sse import FrameSplitter
 from claudeproxyd.interfaces import IStreamReader
 from claudeproxyd.json_guards import UNREADABLE
 from claudeproxyd.messages.reader import MalformedAnswer, ModelFault
-from claudeproxyd.outcomes.bodies import read_error
+from claudeproxyd.outcomes.bodies import is_unnamed_error
 from claudeproxyd.outcomes.types import Family
 from claudeproxyd.translate.answer_reader import EventReader, NoEvent
 from claudeproxyd.translate.openai.words import MAX_REFUSAL_CHARS, refusal
@@ -122,7 +122,7 @@ class ChatReader(EventReader[Chunk]):
         if self._reason:
             if event.usage is not None:
                 self._finish()
-        elif event.choices is None and event.usage is None and read_error(data, FAMILY).message:
+        elif event.choices is None and event.usage is None and is_unnamed_error(data, FAMILY):
             return data
         return None
 

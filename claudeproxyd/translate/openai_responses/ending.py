@@ -9,7 +9,7 @@ import msgspec
 
 from claudeproxyd.json_guards import UNREADABLE, as_object
 from claudeproxyd.messages.usage import tokens_in
-from claudeproxyd.outcomes.bodies import read_error
+from claudeproxyd.outcomes.bodies import is_unnamed_error
 from claudeproxyd.outcomes.types import Family
 from claudeproxyd.translate.openai.words import refusal
 from claudeproxyd.translate.openai_responses.events import is_there
@@ -64,8 +64,8 @@ def error_body(error: msgspec.Raw, code: str | None, message: str | None) -> byt
 
 
 def error_in(data: bytes) -> bytes | None:
-    """Return *data* if it is an error that does not call itself one: it has a sentence, and nothing of an answer."""
-    return data if read_error(data, Family.OPENAI).message else None
+    """Return *data* if it is an error that does not call itself one."""
+    return data if is_unnamed_error(data, Family.OPENAI) else None
 
 
 def count(usage: Usage, told: Mapping[str, object]) -> None:
