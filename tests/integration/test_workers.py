@@ -164,8 +164,8 @@ async def test_worker_is_killed(start_daemon: StartDaemon, upstream: Upstream, t
     assert "worker 1, process " in daemon.log
 
     async def entered() -> bool:
-        (row,) = (await daemon.admin_get("/admin/v1/usage?by=client")).json
-        return (row["requests"], row["attempts"]) == (120, 120) and len(upstream.requests) == 120
+        rows = (await daemon.admin_get("/admin/v1/usage?by=client")).json
+        return [(row["requests"], row["attempts"]) for row in rows] == [(120, 120)] and len(upstream.requests) == 120
 
     await eventually("the ledger has all, those that were lost too", entered)
 
