@@ -131,12 +131,13 @@ class Daemon(MultiService):
     # -- making, in this order
 
     def _make_observers(self, config: Config) -> None:
-        """Make what sees how things go, and the resolver of names."""
+        """Make what sees how things go, the resolver of names and the hub."""
         self.metrics = self._make_metrics()
         self.metrics.name_models(configured.named_models(config))
         names = Names(self._reactor, unawaited_threads(self._reactor, "names", MAX_THREADS))
         names.register(self.metrics)
         self._resolver_before = self._reactor.installNameResolver(names)
+        self._hub = Hub(self._reactor)
         self._log_files = LogFiles(config.log, self._reactor, self._new_unawaited_thread)
         self._log_files.register(self.metrics)
         self.own_hop = self._make_hop()
@@ -152,7 +153,7 @@ class Daemon(MultiService):
         """Make what knows who may use how much, and who did."""
         self._limits = self._make_limits(config)
         self._status.unknown_use = self._limits.unknown
-        self._ledger = ledger_of(config.accounts, self._reactor, self._new_thread)
+        self._ledger = ledger_of(config.accounts, self._reactor, self._new_thread, self._hub.before_sending)
         if self._ledger is not None:
             self._ledger.register(self.metrics)
             self._ledger.setServiceParent(self)
@@ -172,7 +173,6 @@ class Daemon(MultiService):
         """Make the pool, its credentials' secrets, and what else requests share."""
         self._buffers = BufferBudget(config.server.max_buffered_bytes)
         self._turns = Turns(self._reactor)
-        self._hub = Hub(self._reactor)
         self._grants = Grants(time.time, outlive=config.server.state != "memory:", changed=changes)
         self._sources = self._make_sources()
         self._signatures = Signatures(time.time, changed=changes, is_secret=holds_secret)

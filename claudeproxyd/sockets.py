@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import select
 import socket
+from collections.abc import Callable
 from typing import Any, cast
 
 from twisted.internet.interfaces import IReactorFDSet, IReadDescriptor
@@ -53,6 +54,8 @@ class Hub:
         """Who is let send when the turn is over, unless it is no writer by then."""
         self._full: set[Connection] = set()
         """Writers whose sockets took no more."""
+        self._first: list[Callable[[], None]] = []
+        """What is done before they are."""
         self._in_turn = False
         """All are let send when this is over."""
 
@@ -90,7 +93,7 @@ class Hub:
         One that is lost asks, too, where its other half is closed.
         """
         if writer not in self._writers and writer.connected:
-            if not self._asked and not self._in_turn:
+            if not (self._in_turn or self._asked or self._first):
                 self._reactor.callLater(0, self._send)
             self._writers.add(writer)
             self._asked[writer] = None
@@ -105,6 +108,22 @@ class Hub:
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._reactor, name)
+
+    # -- for others
+
+    def before_sending(self, work: Callable[[], None]) -> None:
+        """Call *work*, once, before anything is sent that is written from now on: once a turn it costs little.
+
+        A socket that had not taken all may send before it. Where there is no epoll, others send: it is called at once.
+        """
+        if not hasattr(select, "epoll"):
+            work()
+            return
+        if not (self._in_turn or self._asked or self._first):
+            self._reactor.callLater(0, self._send)
+        self._first.append(work)
+
+    # -- the poll
 
     def _watch(self, each: Connection) -> None:
         """Have the poll tell what *each* waits for now."""
@@ -181,6 +200,12 @@ class Hub:
 
         So is one that failed: what has come before is read first, and may be the upstream's answer.
         """
+        first, self._first = self._first, []
+        for work in first:
+            try:
+                work()
+            except Exception:
+                self._log.failure("What was to be done before sending failed for a fault of ours")
         asked, self._asked = self._asked, {}
         for writer in asked:
             if writer not in self._writers:

@@ -164,6 +164,35 @@ class SendingTests(HubTestCase):
         self.reactor.advance(0)
         self.assertEqual(received(self.theirs), b"next")
 
+    def test_before_sending(self) -> None:
+        """What is to be done first is, once, be it asked for before or after what is sent, or by itself."""
+        seen: list[bytes] = []
+
+        def look() -> None:
+            seen.append(received(self.theirs))
+
+        self.hub.before_sending(look)
+        self.transport.write(b"one")
+        self.reactor.advance(0)
+        self.transport.write(b"two")
+        self.hub.before_sending(look)
+        self.assertEqual(len(self.reactor.getDelayedCalls()), 1)
+        self.reactor.advance(0)
+        self.assertEqual((seen, received(self.theirs)), ([b"", b"one"], b"two"))
+        self.hub.before_sending(look)
+        self.reactor.advance(0)
+        self.assertEqual((len(seen), self.reactor.getDelayedCalls()), (3, []))
+
+    def test_before_sending_fails(self) -> None:
+        """Which keeps nothing from being sent, nor what else is to be done from it."""
+        done: list[int] = []
+        self.hub.before_sending(lambda: 1 // 0)  # type: ignore[arg-type,return-value]
+        self.hub.before_sending(lambda: done.append(1))
+        self.transport.write(b"one")
+        self.reactor.advance(0)
+        self.assertEqual((received(self.theirs), done), (b"one", [1]))
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
     def test_plain(self) -> None:
         """What is plainly to be sent is, and nothing of it is left to Twisted; whatever else is to be done, is its."""
         asked: list[int] = []
@@ -412,6 +441,24 @@ class ReadingTests(HubTestCase):
         self.assertEqual([received(theirs) for _, theirs in pairs], [b"answer"] * 3)
         self.assertEqual(self.reactor.getDelayedCalls(), [])
 
+    def test_before_sending(self) -> None:
+        """What is to be done first is done when all is read, within the turn."""
+        pairs = [self.pair() for _ in range(3)]
+        seen: list[list[bytes]] = []
+
+        def ask() -> None:
+            self.hub.before_sending(lambda: seen.append([received(theirs) for _, theirs in pairs]))
+
+        for protocol, theirs in pairs:
+            protocol.on_data = ask
+            protocol.transport.write(b"written")
+            theirs.send(b"question")
+        self.hub.doRead()
+        self.assertEqual(seen, [[b"", b"", b""]] * 3)
+        self.assertEqual([received(theirs) for _, theirs in pairs], [b"written"] * 3)
+        self.reactor.advance(0)
+        self.assertEqual((len(seen), self.reactor.getDelayedCalls()), (3, []))
+
     def test_fair(self) -> None:
         """So many are seen to in a turn, and the others first in the next, though more has come to the former."""
         pairs = [self.pair() for _ in range(MOST_AT_ONCE + 10)]
@@ -585,6 +632,9 @@ class ReadingTests(HubTestCase):
         self.hub.adopt(transport)
         transport.write(b"x")
         self.assertEqual((self.reactor.getReaders(), self.reactor.getWriters()), ([transport], [transport]))
+        done: list[int] = []
+        self.hub.before_sending(lambda: done.append(1))
+        self.assertEqual(done, [1], "nobody says when they send")
 
     def test_closed_by_others(self) -> None:
         """A socket that somebody else has closed harms nobody; another with its descriptor is read from."""

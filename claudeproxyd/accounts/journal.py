@@ -1,6 +1,6 @@
 """Records on their way into the ledger, in files: what is written here outlives the process, whatever ends it.
 
-A line is written in the moment that its attempt is over, into the segment that is open; a moment later that segment
+A line is written in the turn in which its attempt is over, into the segment that is open; a moment later that segment
 is closed and handed on to be entered into the database, and deleted only when it is. So the same files are the queue
 of ordinary days, what waits while the database is away, and what the next start enters after a crash. Entering a line
 twice changes nothing: a record's key is its request and attempt.
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 SUFFIX = ".jsonl"
 
-_encode = msgspec.json.Encoder().encode
+encode_lines = msgspec.json.Encoder().encode_lines
+"""Of records; each line ends."""
 
 
 class Journal:
@@ -39,6 +40,8 @@ class Journal:
         self._number = 0
         self._file: int | None = None
         self._path = ""
+        self._records: list[UsageRecord] = []
+        """Those that are to be written."""
         self.open_bytes = 0
         """What the open segment has."""
         self.waiting: dict[str, int] = {}
@@ -53,22 +56,29 @@ class Journal:
         """Bytes that are not in the database yet."""
         return self.open_bytes + self._waiting_bytes
 
-    def write(self, record: UsageRecord) -> None:
-        """Add a line. Raises nothing: what cannot be kept is counted, and the first of it logged."""
-        line = _encode(record) + b"\n"
-        size = len(line)
+    def add(self, record: UsageRecord) -> None:
+        """Have the next :meth:`write` write a line of it."""
+        self._records.append(record)
+
+    def write(self) -> None:
+        """Write what was added. Raises nothing: what cannot be kept is counted, and the first of it logged."""
+        if not self._records:
+            return
+        records, self._records = self._records, []
+        lines, written = encode_lines(records), 0
+        size = len(lines)
         try:
             if self.open_bytes + self._waiting_bytes + size > self._max_bytes:
                 raise OSError(f"{self._max_bytes} bytes wait for the database already")
             if self._file is None:
                 self._open()
             assert self._file is not None
-            written = os.write(self._file, line)
+            written = os.write(self._file, lines)
             self.open_bytes += written
             if written < size:
                 raise OSError("no space left for a whole line")
         except OSError as error:
-            self.lost += 1
+            self.lost += len(records) - lines.count(b"\n", 0, written)
             if not self._failing:
                 self._failing = True
                 self._log.error("usage records are lost: {folder}: {why}", folder=self.folder, why=str(error))
@@ -80,6 +90,7 @@ class Journal:
 
     def cut(self) -> None:
         """Close the open segment, if there is anything in it: it is among those that wait."""
+        self.write()
         if self._file is not None and self.open_bytes:
             os.close(self._file)
             self._add(self._path, self.open_bytes)

@@ -1,7 +1,8 @@
 """The ledger as the daemon has it: takes usage records, and answers what was used.
 
-Records go into the :class:`~claudeproxyd.accounts.journal.Journal` at once, and from there into the database by a
-thread of its own. Questions are answered by another one, so that neither waits for the other.
+Records go into the :class:`~claudeproxyd.accounts.journal.Journal` before anything is sent in which they can be seen,
+those of one turn of the reactor together, and from there into the database by a thread of its own. Questions are
+answered by another one, so that neither waits for the other.
 """
 
 from __future__ import annotations
@@ -77,10 +78,12 @@ class Ledger(Service):
         answer_in: InThread,
         database: Callable[[], ILedgerDatabase] | None = None,
         waiting: str = "",
+        before_sending: Callable[[Callable[[], None]], None] | None = None,
     ) -> None:
         """*path* is the database's, beside which the records wait, or in the folder *waiting*.
 
         *keep*: days of single rows. *database* makes what each of the threads uses; None: the SQLite file at *path*.
+        *before_sending* calls what it is given before anything is sent; None: records are written one by one.
         """
         self.keep = keep
         self._clock = clock
@@ -89,6 +92,8 @@ class Ledger(Service):
         self._under_way = AttemptsUnderWay(self._journal.folder)
         self._written, self._asked = (LedgerFile(path) if database is None else database() for _ in range(2))
         self._enter_in, self._answer_in = enter_in, answer_in
+        self._before_sending = before_sending
+        self._is_to_write = False
         self._timer: IDelayedCall | None = None
         self._busy = False
         self._failing = False
@@ -111,13 +116,27 @@ class Ledger(Service):
     def begun(self, record: UsageRecord) -> None:
         """See :class:`~claudeproxyd.interfaces.IAttemptJournal`."""
         self._under_way.begin(record)
+        self._write_soon()
 
     def record(self, record: UsageRecord) -> None:
         """See :class:`~claudeproxyd.interfaces.IUsageSink`."""
-        self._journal.write(record)
+        self._journal.add(record)
         self._under_way.end(record)
+        self._write_soon()
         if self._timer is None and not self._busy:
             self._soon()
+
+    def _write_soon(self) -> None:
+        if self._before_sending is None or not self.running:  # at the end there may be no other turn
+            self._write()
+        elif not self._is_to_write:
+            self._is_to_write = True
+            self._before_sending(self._write)
+
+    def _write(self) -> None:
+        self._is_to_write = False
+        self._journal.write()
+        self._under_way.write()
 
     def startService(self) -> None:
         """Enter what an earlier process has left."""
@@ -144,6 +163,7 @@ class Ledger(Service):
         """Hand on what has come up."""
         self._timer = None
         journal = self._journal
+        journal.write()  # ahead of the marks
         self._under_way.flush()
         if self._stopped is not None:
             journal.close()

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, tzinfo
-from math import ceil
+from math import ceil, inf
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -22,6 +22,8 @@ from claudeproxyd.globs import is_glob, matches
 if TYPE_CHECKING:
     from claudeproxyd.observe.usage import UsageRecord
 
+MEASURES = ("usd", "tokens", "input_tokens", "output_tokens", "requests")
+"""What limits count; input includes what caches had."""
 RATES = {"minute": 60.0, "hour": 3600.0}
 """Seconds in which a rate refills."""
 MAX_REMEMBERED = 10_000
@@ -38,7 +40,7 @@ class Limit:
     amount: int
     """In the measure's unit; of USD nano-dollars."""
     measure: str
-    """usd, tokens, input_tokens, output_tokens or requests; input includes what caches had."""
+    """One of :data:`MEASURES`."""
     per: str
     """``minute`` and ``hour`` refill steadily; ``day``, ``week`` and ``month`` are windows."""
     match: Mapping[str, str] = field(default_factory=dict)
@@ -82,36 +84,35 @@ class Amounts(msgspec.Struct, frozen=True):
     output_tokens: int
     requests: int = 1
 
-    def by_measure(self) -> Mapping[str, int]:
-        """Return it by limits' measures."""
-        return {
-            "usd": self.nano_usd,
-            "tokens": self.input_tokens + self.output_tokens,
-            "input_tokens": self.input_tokens,
-            "output_tokens": self.output_tokens,
-            "requests": self.requests,
-        }
+    def by_measure(self) -> Sequence[int]:
+        """Return it in the order of :data:`MEASURES`."""
+        given, made = self.input_tokens, self.output_tokens
+        return (self.nano_usd, given + made, given, made, self.requests)
 
 
 class Counter:
     """How much of one limit was used by one client, team …"""
 
     __slots__ = (
-        "_per",
+        "_begins",
+        "_ends",
         "_refilled",
         "_used",
-        "_window",
+        "amount",
         "elsewhere",
         "limit",
+        "measure",
         "notes",
+        "pace",
         "reserved",
         "spent",
         "value",
         "warned",
+        "warns_from",
     )
 
     def __init__(self, limit: Limit, value: str) -> None:
-        self.limit = limit
+        self.follow(limit)
         self.value = value
         """Of the limit's ``each``."""
         self.spent: float = 0
@@ -124,13 +125,21 @@ class Counter:
         """Those of who shares it with others."""
         self.warned = 0.0
         """The end of the window in which the log has warned."""
-        self._per = RATES.get(limit.per, 0.0)
-        """Seconds; 0 for a budget."""
         self._used: dict[float, int] = {}
-        """Of a budget: by the start of its window."""
-        self._window = Window(0.0, 0.0)
-        """That :attr:`spent` is of."""
+        """Of a budget: what was used in other windows, by their starts; of this one what was known when it was left."""
+        self._begins = self._ends = 0.0
+        """The window that :attr:`spent` is of."""
         self._refilled = 0.0
+
+    def follow(self, limit: Limit) -> None:
+        """Be of that limit from now on, which counts the same: what each request asks of it is looked up once."""
+        self.limit = limit
+        self.measure = MEASURES.index(limit.measure)
+        """Its place among them."""
+        self.amount = limit.amount
+        self.pace = limit.amount / RATES[limit.per] if limit.per in RATES else 0.0
+        """What is refilled in a second; 0 for a budget."""
+        self.warns_from = limit.warn * limit.amount if limit.warn else inf
 
     def used(self, now: float) -> float:
         """Return what counts as used at *now*, since the epoch."""
@@ -141,50 +150,53 @@ class Counter:
     def refresh(counters: Iterable[Counter], now: float) -> None:
         """Have each one's :attr:`spent` be what counts as used at *now*: in one call for all that a request meets."""
         for counter in counters:
-            if counter._per:
+            if counter.pace:
                 if now > counter._refilled:
-                    debt = counter.spent - (now - counter._refilled) * counter.limit.amount / counter._per
+                    debt = counter.spent - (now - counter._refilled) * counter.pace
                     counter.spent = debt if debt > 0.0 else 0.0
                 counter._refilled = now  # a clock that was set back refills nothing
-            else:
-                start, end = counter._window
-                if not start <= now < end:
-                    counter.window(now)
+            elif not counter._begins <= now < counter._ends:
+                counter.window(now)
 
-    def _set(self, start: float, used: float) -> None:
+    def window(self, now: float) -> Window:
+        """Return the window that *now* is in, of a budget."""
+        if not self._begins <= now < self._ends:
+            self._keep()
+            self._begins, self._ends = window_of(self.limit.per, self.limit.zone, now)
+            self.spent = self._used.get(self._begins, 0)
+        return Window(self._begins, self._ends)
+
+    def _keep(self) -> None:
+        """Note what was used in the window that is left, or asked for beside others."""
+        if self.spent or self._begins in self._used:
+            self._set(self._begins, int(self.spent))
+
+    def _set(self, start: float, used: int) -> None:
         is_new = start not in self._used
-        self._used[start] = int(used)
+        self._used[start] = used
         if is_new:
             while len(self._used) > KEPT_WINDOWS:
                 del self._used[min(self._used)]
-        self._look_up()
-
-    def _look_up(self) -> None:
-        self.spent = self._used.get(self._window.start, 0)
 
     def know(self, used: float, elsewhere: int, start: float, now: float) -> None:
         """Take over what is known where it is shared: what was used, of a budget in the window of that *start*."""
         self.elsewhere = elsewhere
-        if self._per:
+        if self.pace:
             self.spent, self._refilled = used, now
+        elif start == self._begins:
+            self.spent = int(used)
         else:
-            self._set(start, used)
-
-    def window(self, now: float) -> Window:
-        """Return the window that *now* is in."""
-        if not self._window.start <= now < self._window.end:
-            self._window = window_of(self.limit.per, self.limit.zone, now)
-            self._look_up()
-        return self._window
+            self._set(start, int(used))
 
     def add(self, other: Counter, now: float, sign: int = 1) -> None:
         """Count what *other*, of the same limit, has counted, too; or, with a *sign* of -1, no more."""
-        if self.limit.is_budget:
-            for start, amount in other.used_by_window():
-                self._used[start] = max(0, self._used.get(start, 0) + sign * amount)
-            self._look_up()
-        else:
+        if self.pace:
             self.spent = max(0.0, self.used(now) + sign * other.used(now))
+            return
+        self._keep()
+        for start, amount in other.used_by_window():
+            self._used[start] = max(0, self._used.get(start, 0) + sign * amount)
+        self.spent = self._used.get(self._begins, 0)
 
     @property
     def held(self) -> int:
@@ -193,36 +205,37 @@ class Counter:
 
     def used_by_window(self) -> Iterable[tuple[float, int]]:
         """Return what a budget has counted, by the starts of its windows."""
+        self._keep()
         return self._used.items()
 
     def left(self, now: float) -> float:
         """Return what may be used yet; below 0 where more was used."""
-        return self.limit.amount - self.used(now) - self.held
+        return self.amount - self.used(now) - self.held
 
     def full_at(self, now: float, left: float) -> float:
         """Return when all of it may be used again, of which so much is *left*, if nothing more is: since the epoch."""
-        if not self._per:
+        if not self.pace:
             return self.window(now).end
-        return now + (self.limit.amount - left) * self._per / self.limit.amount
+        return now + (self.amount - left) / self.pace
 
     def resets_at(self, now: float) -> float:
         """Return when there is room again, or all of it: since the epoch.
 
         Of a rate by what was used: what is reserved may turn out less.
         """
-        if self.limit.is_budget:
+        if not self.pace:
             return self.window(now).end
-        beyond = self.used(now) + 1 - self.limit.amount
-        return now + max(1.0, beyond * RATES[self.limit.per] / self.limit.amount)
+        return now + max(1.0, (self.used(now) + 1 - self.amount) / self.pace)
 
     def is_idle(self, now: float) -> bool:
         """Whether it says no more than one that was made now."""
         if self.reserved:
             return False
-        if self._per:
-            return not self.used(now)
-        start, end = self.window(now)
-        return all(each < start - 2 * (end - start) for each in self._used)  # a clock set back asks for the last
+        if self.used(now):
+            return False
+        return all(
+            each < 3 * self._begins - 2 * self._ends for each in self._used
+        )  # a clock set back asks for the last
 
 
 class OverLimit(Exception):
@@ -246,24 +259,25 @@ class Reservation(msgspec.Struct, eq=False):
     """What one request may come to, in each of its counters."""
 
     counters: Sequence[Counter]
-    by_measure: Mapping[str, int]
+    by_measure: Sequence[int]
+    """See :meth:`Amounts.by_measure`."""
 
     @property
     def amounts(self) -> list[tuple[Counter, int]]:
         """What is reserved with each of its counters."""
-        return [(counter, self.by_measure[counter.limit.measure]) for counter in self.counters]
+        return [(counter, self.by_measure[counter.measure]) for counter in self.counters]
 
     def hold(self) -> None:
         """Reserve it, once."""
         by_measure = self.by_measure
         for counter in self.counters:
-            counter.reserved += by_measure[counter.limit.measure]
+            counter.reserved += by_measure[counter.measure]
 
     def release(self) -> None:
         """Give it back, once: what was used, records have settled."""
         by_measure = self.by_measure
         for counter in self.counters:
-            counter.reserved -= by_measure[counter.limit.measure]
+            counter.reserved -= by_measure[counter.measure]
         self.counters = ()
 
 
@@ -297,7 +311,7 @@ class UsageLimits:
         self._found.clear()
         self._counters = {key: counter for key, counter in self._counters.items() if key[0] in kept}
         for (name, _), counter in self._counters.items():
-            counter.limit = kept[name]
+            counter.follow(kept[name])
         return [limit for limit in limits if limit.name not in kept]
 
     def counters(self, asked: Asked) -> Sequence[Counter]:
@@ -327,10 +341,10 @@ class UsageLimits:
         Counter.refresh(counters, now)
         full = []
         for each in counters:
-            elsewhere = (weight - 1) * each.reserved
-            if elsewhere < each.elsewhere:
-                elsewhere = each.elsewhere
-            if each.limit.amount - each.spent - each.reserved - elsewhere < weight:
+            elsewhere = each.elsewhere
+            if weight > 1 and (weight - 1) * each.reserved > elsewhere:
+                elsewhere = (weight - 1) * each.reserved
+            if each.amount - each.spent - each.reserved - elsewhere < weight:
                 full.append(each)
         if full:
             raise OverLimit.of(full, counters, now)
@@ -345,15 +359,8 @@ class UsageLimits:
         by_measure = amounts.by_measure()
         passed = []
         for counter in counters:
-            limit, start = counter.limit, counter._window.start
-            used = counter.spent + weight * by_measure[limit.measure]
-            if counter._per:
-                counter.spent = used
-            elif start in counter._used:
-                counter.spent = counter._used[start] = int(used)
-            else:
-                counter._set(start, used)
-            if limit.warn and used >= limit.warn * limit.amount and now >= counter.warned:
+            counter.spent += weight * by_measure[counter.measure]
+            if counter.spent >= counter.warns_from and now >= counter.warned:
                 counter.warned = counter.resets_at(now)
                 passed.append(counter)
         return passed
@@ -361,8 +368,7 @@ class UsageLimits:
     def are_told(self, others: UsageLimits, now: float) -> None:
         """Warn no more of what has come to its share by what the same limits have counted elsewhere."""
         for counter, other in self.same(others):
-            limit = other.limit
-            if limit.warn and other.used(now) >= limit.warn * limit.amount:
+            if other.used(now) >= counter.warns_from:
                 counter.warned = counter.resets_at(now)
 
     def add(self, others: UsageLimits, now: float, instead_of: UsageLimits | None = None) -> None:

@@ -42,15 +42,28 @@ def openers_of(place: AccountsPlace, password: str) -> Openers:
     return Openers(partial(PostgresLedger, place.where, connect), partial(PostgresKeys, connect))
 
 
-def ledger_of(accounts: Accounts, reactor: IReactorTime, new_thread: Callable[[str], InThread]) -> Ledger | None:
-    """Return the ledger, where there is one. *new_thread* makes a thread, by its name."""
+def ledger_of(
+    accounts: Accounts,
+    reactor: IReactorTime,
+    new_thread: Callable[[str], InThread],
+    before_sending: Callable[[Callable[[], None]], None],
+) -> Ledger | None:
+    """Return the ledger, where there is one. *new_thread* makes a thread, by its name; for the last see the ledger."""
     place = place_of(accounts)
     if place is None:
         return None
     enter_in, answer_in = (new_thread(name) for name in ("ledger", "questions to the ledger"))
     database = openers_of(place, _password(accounts)).ledger
     return Ledger(
-        place.where, accounts.keep, reactor, time.time, enter_in, answer_in, database=database, waiting=place.waiting
+        place.where,
+        accounts.keep,
+        reactor,
+        time.time,
+        enter_in,
+        answer_in,
+        database=database,
+        waiting=place.waiting,
+        before_sending=before_sending,
     )
 
 

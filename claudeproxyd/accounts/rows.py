@@ -69,13 +69,13 @@ def row_of(record: UsageRecord, series: int) -> Row:
 
 def day_rows(new: Iterable[tuple[UsageRecord, int]]) -> Iterator[tuple[int, ...]]:
     """Yield what new records, each with its series, add to the totals: block, day, series and figures."""
-    days: dict[tuple[int, int], list[int]] = {}
+    days: dict[tuple[int, int], list[tuple[int, ...]]] = {}
     for record, series in new:
         if record.operation == MESSAGES:
-            sums = days.setdefault((int(record.time // DAY), series), [0] * len(FIGURES))
-            for place, figure in enumerate(_figures(record)):
-                sums[place] += figure
-    return ((day // BLOCK, day, series, *sums) for (day, series), sums in days.items())
+            days.setdefault((int(record.time // DAY), series), []).append(_figures(record))
+    return (
+        (day // BLOCK, day, series, *map(sum, zip(*figures, strict=True))) for (day, series), figures in days.items()
+    )
 
 
 def _figures(record: UsageRecord) -> tuple[int, ...]:

@@ -1,7 +1,7 @@
 """The attempts that are under way, in a file: should the process be killed, the next start knows of them.
 
-A line is added when an attempt begins, and a mark when its record is in the journal. What has a line and no mark is
-*lost*, and entered as it was when it began. Marks wait for the next line or for :meth:`~AttemptsUnderWay.flush`, so
+A line is written before an attempt is sent, and a mark when its record is in the journal. What has a line and no mark
+is *lost*, and entered as it was when it began. Marks wait for the next line or for :meth:`~AttemptsUnderWay.flush`, so
 that they cost no write of their own: an attempt whose mark is missing is entered already, and a record counts once.
 """
 
@@ -15,20 +15,21 @@ from typing import TYPE_CHECKING
 import msgspec
 from twisted.logger import Logger
 
-from claudeproxyd.accounts.journal import create_locked
+from claudeproxyd.accounts.journal import create_locked, encode_lines
 
 if TYPE_CHECKING:
     from claudeproxyd.observe.usage import UsageRecord
 
 SUFFIX = ".begun"
 
+LINE_BYTES = 600
+"""Of a usual line."""
+
 SPARE_BYTES = 1_048_576
 """That lines of attempts which are over may take, beside as much again as the others."""
 
 MOVED_AT_ONCE = 16
 """Lines that go from one file to the next with each that is added: all at once would hold the reactor."""
-
-_encode = msgspec.json.Encoder().encode
 
 
 class AttemptsUnderWay:
@@ -50,63 +51,66 @@ class AttemptsUnderWay:
         """The file ahead of this one, while it has lines that this one has not."""
         self._moving: list[str] = []
         """Their keys."""
-        self._lines: dict[str, bytes] = {}
-        self._marks = b""
+        self._records: dict[str, UsageRecord] = {}
+        """Those under way, by key."""
+        self._begun: list[UsageRecord] = []
+        """Those of them that have no line yet."""
+        self._marks: list[str] = []
+        """Keys of those that are over, and have no mark yet."""
         self._failing = False
 
     def begin(self, record: UsageRecord) -> None:
-        """Note an attempt by the record that it is to have if nothing more is heard of it."""
-        line = _encode(record) + b"\n"
-        self._lines[_key(record)] = line
-        if self._failing:
-            return
-        try:
-            if self._file is None:
-                self._write_anew()
-            else:
-                if self._size >= self._max_size and not self._moving:
-                    self._turn_over()
-                self._size += _write_whole(self._file, self._marks + line)
-                if self._moving:
-                    self._move()
-            self._marks = b""
-        except OSError as error:
-            self._failed(error)
+        """Have the next :meth:`write` note an attempt by the record that it is to have if nothing more is heard."""
+        self._records[_key(record)] = record
+        if not self._failing:
+            self._begun.append(record)
 
     def end(self, record: UsageRecord) -> None:
         """Forget an attempt whose *record* is kept elsewhere; most of those that count tokens were never noted."""
         key = _key(record)
-        if key in self._lines:
-            del self._lines[key]
-            if not self._failing:
-                self._marks += f"{key}\n".encode()
+        if self._records.pop(key, None) is not None and not self._failing:
+            self._marks.append(key)
+
+    def write(self) -> None:
+        """Note what has begun. What is over is noted with it, but not for itself."""
+        if self._begun:
+            self._write()
 
     def flush(self) -> None:
-        """Write the marks that wait. Called once in a while; tries again what could not be written."""
+        """Note what is over, too. Called once in a while; tries again what could not be written."""
+        if self._failing or self._begun or (self._marks and self._file is not None):
+            self._write()
+
+    def _write(self) -> None:
+        begun, marks, self._begun, self._marks = self._begun, self._marks, [], []
         try:
-            if self._failing:
+            if self._failing or self._file is None:
                 self._write_anew()
-                self._failing = False
-                self._log.info("attempts under way are noted again")
-            elif self._marks and self._file is not None:
-                self._write(self._marks)
+            else:
+                if self._size >= self._max_size and not self._moving:
+                    self._turn_over()
+                self._add("".join(f"{key}\n" for key in marks).encode() + encode_lines(begun))
+                if self._moving and begun:
+                    self._move(MOVED_AT_ONCE * len(begun))
         except OSError as error:
             self._failed(error)
         else:
-            self._marks = b""
+            if self._failing:
+                self._failing = False
+                self._log.info("attempts under way are noted again")
 
     def close(self) -> None:
         """End it. What is still under way stays in its file; what begins later opens another."""
         self.flush()
-        self._let_go(keep=bool(self._lines))
+        self._let_go(keep=bool(self._records))
 
-    def _write(self, data: bytes) -> None:
+    def _add(self, data: bytes) -> None:
         assert self._file is not None
         self._size += _write_whole(self._file, data)
 
     def _write_anew(self) -> None:
         """Begin a file with what is under way, and forget about any before it."""
-        lines = b"".join(self._lines.values())
+        lines = encode_lines(list(self._records.values()))
         file, path = self._create()
         try:
             size = _write_whole(file, lines)
@@ -121,13 +125,13 @@ class AttemptsUnderWay:
         """Go on in another file, to which what is under way moves bit by bit."""
         assert self._file is not None
         created = self._create()
-        self._before, self._moving = (self._file, self._path), list(self._lines)
+        self._before, self._moving = (self._file, self._path), list(self._records)
         self._use(*created, 0)
 
-    def _move(self) -> None:
-        keys = self._moving[-MOVED_AT_ONCE:]
-        self._write(b"".join(self._lines[key] for key in keys if key in self._lines))
-        del self._moving[-MOVED_AT_ONCE:]
+    def _move(self, count: int) -> None:
+        keys = self._moving[-count:]
+        self._add(encode_lines([self._records[key] for key in keys if key in self._records]))
+        del self._moving[-count:]
         if not self._moving:
             _close(self._before)
             self._before = None
@@ -140,7 +144,7 @@ class AttemptsUnderWay:
 
     def _use(self, file: int, path: str, size: int) -> None:
         self._file, self._path, self._size = file, path, size
-        self._max_size = 2 * sum(map(len, self._lines.values())) + SPARE_BYTES
+        self._max_size = 2 * LINE_BYTES * len(self._records) + SPARE_BYTES
 
     def _let_go(self, keep: bool = False) -> None:
         if self._file is not None:

@@ -13,6 +13,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from claudeproxyd.accounts.limits import (
+    MEASURES,
     Amounts,
     Asked,
     Counter,
@@ -49,16 +50,9 @@ UNSAID_MAX_TOKENS = 4096
 MAX_TOKENS_SAID = 1_000_000
 """Reserved at most: no model answers with more, and a client may write any number. Others share its limits, and what is
 counted elsewhere is exact up to 2⁵³."""
+_MONEY = MEASURES.index("usd")
 Count = Callable[[Callable[[UsageLimits, str], None]], Deferred[UsageLimits]]
 """Counts what was used before; tells, once, what of it waits in files and why there is no more of it yet."""
-_WHAT = ("limit", "remaining", "reset")
-
-
-_TOLD = {
-    measure: tuple(f"anthropic-ratelimit-{measure.replace('_', '-')}-{what}".encode() for what in _WHAT)
-    for measure in ("requests", "tokens", "input_tokens", "output_tokens")
-}
-"""The headers by which clients are told of limits, by measure: there are none for money."""
 
 
 @implementer(ILimitedPermit)
@@ -283,7 +277,7 @@ class LimitAdmission:
     def _warn(self, counter: Counter, now: float) -> None:
         limit = counter.limit
         whose = f" for {counter.value}" if counter.value else ""
-        share = ceil(100 * counter.used(now) / limit.amount)
+        share = ceil(100 * counter.used(now) / counter.amount)
         told = share_in_words(counter.used(now), limit)
         self._log.warn(
             "the limit {name}{whose} is {share} % used: {told}", name=limit.name, whose=whose, share=share, told=told
@@ -297,23 +291,29 @@ class LimitAdmission:
 def limit_headers(counters: Sequence[Counter], now: float) -> Headers:
     """Return what a client is told of its limits: of each measure the one that leaves least."""
     Counter.refresh(counters, now)
-    tightest: dict[str, tuple[float, Counter]] = {}
+    tightest: dict[int, tuple[float, Counter]] = {}
     for counter in counters:
-        measure = counter.limit.measure
-        if measure in _TOLD:
-            left = counter.limit.amount - counter.spent - counter.reserved - counter.elsewhere
+        measure = counter.measure
+        if measure != _MONEY:  # for which there are no such headers
+            left = counter.amount - counter.spent - counter.reserved - counter.elsewhere
             if measure not in tightest or left < tightest[measure][0]:
                 tightest[measure] = (left, counter)
     headers: list[tuple[bytes, bytes]] = []
-    for measure in tightest:
-        left, counter = tightest[measure]
-        limit, remaining, reset = _TOLD[measure]
-        headers += (
-            (limit, b"%d" % counter.limit.amount),
-            (remaining, b"%d" % left if left > 0 else b"0"),
-            (reset, _in_rfc_3339(ceil(counter.full_at(now, left)))),
-        )
+    for measure, (left, counter) in tightest.items():
+        limit, remaining, reset = _told(measure, counter.amount)
+        left_over = b"%d" % left if left > 0 else b"0"
+        headers += (limit, (remaining, left_over), (reset, _in_rfc_3339(ceil(counter.full_at(now, left)))))
     return headers
+
+
+@lru_cache(256)
+def _told(measure: int, amount: int) -> tuple[tuple[bytes, bytes], bytes, bytes]:
+    """Return the header that tells of a limit, and the names of those that tell what is left, and until when."""
+    limit, remaining, reset = (
+        f"anthropic-ratelimit-{MEASURES[measure].replace('_', '-')}-{what}".encode()
+        for what in ("limit", "remaining", "reset")
+    )
+    return (limit, b"%d" % amount), remaining, reset
 
 
 @lru_cache(256)

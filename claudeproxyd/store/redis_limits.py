@@ -257,7 +257,7 @@ class RedisLimits:
         counters = self._limits.counters(asked)
         connection = self._link.connection
         if not counters:
-            return Reservation((), {})
+            return Reservation((), ())
         if connection is None:
             return self._reserve_alone(asked, amounts, now)
         reservation = _Shared(counters, amounts.by_measure(), self._give_back)
@@ -306,7 +306,7 @@ class RedisLimits:
         """See :class:`~claudeproxyd.interfaces.ILimitStore`. Each daemon warns once."""
         by_measure = amounts.by_measure()
         for counter in self._limits.counters(asked):
-            book, amount = self._book(counter), by_measure[counter.limit.measure]
+            book, amount = self._book(counter), by_measure[counter.measure]
             self._tell(book, book.use(amount, now, is_alone=self._link.connection is None))
         return self._limits.settle(asked, amounts, now)
 

@@ -29,6 +29,11 @@ class JournalTests(SynchronousTestCase):
         self.addCleanup(journal.close)
         return journal
 
+    def write(self, journal: Journal, number: int) -> None:
+        """A record, in a turn of its own."""
+        journal.add(record(number))
+        journal.write()
+
     def read(self) -> list[UsageRecord]:
         """All that lies in the folder."""
         return [each for name in sorted(os.listdir(self.folder)) for each in lines_of(f"{self.folder}/{name}", decode)]
@@ -36,11 +41,26 @@ class JournalTests(SynchronousTestCase):
     def test_written_at_once(self) -> None:
         """Another process sees a record as soon as the call is over, and nobody else may read it."""
         journal = self.journal()
-        journal.write(record(1))
+        self.write(journal, 1)
         self.assertEqual(self.read(), [record(1)])
         (name,) = os.listdir(self.folder)
         self.assertEqual(stat.S_IMODE(os.stat(f"{self.folder}/{name}").st_mode), 0o600)
         self.assertEqual(stat.S_IMODE(os.stat(self.folder).st_mode), 0o700)
+
+    def test_one_write(self) -> None:
+        """For all that came in a turn; what was not written yet when a segment is closed is in it."""
+        written: list[int] = []
+        real = os.write
+        self.patch(os, "write", lambda file, data: written.append(1) or real(file, data))
+        journal = self.journal()
+        for number in (1, 2, 3):
+            journal.add(record(number))
+        journal.write()
+        journal.write()
+        journal.add(record(4))
+        journal.cut()
+        self.assertEqual(self.read(), [record(number) for number in (1, 2, 3, 4)])
+        self.assertEqual(len(written), 2)
 
     def test_cut(self) -> None:
         """What is cut waits, in order; what comes then is another segment's."""
@@ -48,7 +68,7 @@ class JournalTests(SynchronousTestCase):
         journal.cut()
         self.assertEqual(journal.waiting, {})
         for number in (1, 2):
-            journal.write(record(number))
+            self.write(journal, number)
             journal.cut()
         first, second = journal.waiting
         self.assertEqual(list(lines_of(second, decode)), [record(2)])
@@ -60,8 +80,8 @@ class JournalTests(SynchronousTestCase):
         """A segment is another process's while that lives, and anybody's then."""
         self.assertEqual(deserted(self.folder), {})
         living, dead = self.journal(), self.journal()
-        living.write(record(1))
-        dead.write(record(2))
+        self.write(living, 1)
+        self.write(dead, 2)
         assert dead._file is not None
         os.close(dead._file)  # as the kernel does
         dead._file = None
@@ -75,7 +95,7 @@ class JournalTests(SynchronousTestCase):
         """A folder, a pipe and what may not be read are left where they are, and hold up nothing: not who looks, and
         none of the others. What may not be read is told."""
         journal = self.journal()
-        journal.write(record(1))
+        self.write(journal, 1)
         journal.cut()
         os.mkdir(f"{self.folder}/folder{SUFFIX}")
         os.mkfifo(f"{self.folder}/pipe{SUFFIX}")
@@ -101,30 +121,46 @@ class JournalTests(SynchronousTestCase):
         """Beyond the bound records are lost, counted, and told once; there is room again when some were entered."""
         journal = self.journal(max_bytes=3 * len(msgspec.json.encode(record(1))))
         for number in range(1, 6):
-            journal.write(record(number))
+            self.write(journal, number)
         self.assertEqual((len(self.read()), journal.lost), (2, 3))
         self.assertEqual(len(self.flushLoggedErrors()), 0)
         journal.cut()
         for path in journal.waiting.copy():
             os.unlink(path)
             journal.entered(path)
-        journal.write(record(6))
+        self.write(journal, 6)
         self.assertEqual((self.read(), journal.lost), ([record(6)], 3))
 
     def test_folder_that_cannot_be(self) -> None:
         """Nothing is raised."""
         with open(self.mktemp(), "w") as file:
             journal = Journal(os.path.join(file.name, "waiting"), 1000)
-        journal.write(record(1))
+        self.write(journal, 1)
         self.assertEqual((journal.lost, journal.size), (1, 0))
 
     def test_full_disk(self) -> None:
         """Of a line that has room in part, nothing is left that spoils the next."""
         journal = self.journal()
-        journal.write(record(1))
+        self.write(journal, 1)
         real = os.write
         self.patch(os, "write", lambda file, data: real(file, data[:20]))
-        journal.write(record(2))
+        self.write(journal, 2)
         self.patch(os, "write", real)
-        journal.write(record(3))
+        self.write(journal, 3)
         self.assertEqual((self.read(), journal.lost), ([record(1), record(3)], 1))
+
+    def test_disk_fills_up(self) -> None:
+        """Of some that come together, those that have room are kept."""
+        journal = self.journal()
+        journal.add(record(1))
+        journal.add(record(2))
+        line = len(msgspec.json.encode(record(1))) + 1
+        real = os.write
+        self.patch(os, "write", lambda file, data: real(file, data[: line + 20]))
+        journal.write()
+        self.patch(os, "write", real)
+        self.write(journal, 3)
+        self.assertEqual((self.read(), journal.lost), ([record(1), record(3)], 1))
+        self.assertEqual(
+            journal.size, sum(os.path.getsize(f"{self.folder}/{name}") for name in os.listdir(self.folder))
+        )

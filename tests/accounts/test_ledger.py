@@ -101,6 +101,30 @@ class LedgerTests(SynchronousTestCase):
         self.assertEqual(os.listdir(self.path + ".waiting"), [])
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
+    def test_before_sending(self) -> None:
+        """What comes in a turn is written together, before anything is sent, and what comes at the end at once."""
+        turn: list[Any] = []
+        self.ledger._before_sending = turn.append
+        self.begin(1)
+        self.begin(2)
+        self.ledger.record(record(1))
+        self.assertEqual((len(turn), os.path.exists(self.path + ".waiting")), (1, False))
+        turn.pop()()
+        self.kill()
+        other, _ = self.start()
+        self.clock.advance(ENTER_DELAY)
+        self.assertEqual(self.lost(other), {record(1).request_id: "ok", record(2).request_id: "lost"})
+        self.begin(3)
+        self.assertEqual(len(turn), 1)
+        self.successResultOf(self.ledger.stopService())
+        self.begin(4)
+        self.ledger.record(record(3))
+        self.assertEqual(len(turn), 1)
+        self.kill()
+        other, _ = self.start()
+        self.clock.advance(ENTER_DELAY)
+        self.assertEqual([self.lost(other)[record(number).request_id] for number in (3, 4)], ["ok", "lost"])
+
     def test_left_behind_by_others(self) -> None:
         """What another user's daemon has left is told of, and all else is entered; so it is beside a folder."""
         folder = self.path + ".waiting"

@@ -267,7 +267,7 @@ class ManyTests(LimitsTestCase):
     def test_idle(self) -> None:
         """What a budget used is not forgotten in the first minute of the next window: the clock may be set back."""
         self.make(limit(amount=100, measure="tokens"))
-        self.use(ANN)
+        self.use(ANN, input_tokens=5)
         for later, counters in ((SECONDS, 1), (4 * SECONDS, 0)):
             self.limits.forget_idle(NOON + later)
             self.assertEqual(len(list(self.limits)), counters)

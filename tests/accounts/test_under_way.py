@@ -25,6 +25,11 @@ class AttemptsUnderWayTests(SynchronousTestCase):
         self.attempts = AttemptsUnderWay(self.folder)
         self.addCleanup(self.attempts.close)
 
+    def begin(self, number: int, attempt: int = 1) -> None:
+        """One, in a turn of its own."""
+        self.attempts.begin(record(number, attempt=attempt))
+        self.attempts.write()
+
     def files(self) -> list[str]:
         """Their paths."""
         return sorted(f"{self.folder}/{name}" for name in os.listdir(self.folder))
@@ -35,11 +40,11 @@ class AttemptsUnderWayTests(SynchronousTestCase):
 
     def test_begun(self) -> None:
         """Is there at once, and gone when it is over and something else was written."""
-        self.attempts.begin(record(1))
-        self.attempts.begin(record(1, attempt=2))
+        self.begin(1)
+        self.begin(1, attempt=2)
         self.assertEqual(self.lost(), [record(1), record(1, attempt=2)])
         self.attempts.end(record(1, outcome="ok"))
-        self.attempts.begin(record(2))
+        self.begin(2)
         self.assertEqual(self.lost(), [record(1, attempt=2), record(2)])
         self.attempts.end(record(2))
         self.attempts.flush()
@@ -51,9 +56,14 @@ class AttemptsUnderWayTests(SynchronousTestCase):
         real = os.write
         self.patch(os, "write", lambda file, data: written.append(1) or real(file, data))
         for number in range(10):
-            self.attempts.begin(record(number))
+            self.begin(number)
             self.attempts.end(record(number))
         self.assertEqual(len(written), 10)
+        for number in range(10):
+            self.attempts.begin(record(number))
+        self.attempts.write()
+        self.attempts.write()
+        self.assertEqual(len(written), 11, "one for all of a turn")
 
     def test_that_was_not_begun(self) -> None:
         """To count tokens is not noted, and its end leaves nothing."""
@@ -67,8 +77,9 @@ class AttemptsUnderWayTests(SynchronousTestCase):
         stays = [record(number) for number in range(3)]
         for each in stays:
             self.attempts.begin(each)
+            self.attempts.write()
         for number in range(10, 200):
-            self.attempts.begin(record(number))
+            self.begin(number)
             self.attempts.end(record(number))
             size = sum(map(os.path.getsize, self.files()))
             self.assertLess(size, 2 * 2_000 + 12 * len(msgspec.json.encode(record(number))))
@@ -85,7 +96,7 @@ class AttemptsUnderWayTests(SynchronousTestCase):
         ids = [record(number).request_id for number in range(1, 1_000)]
         line = len(msgspec.json.encode(record(1))) + 1
         for number in range(1, 1_000):
-            self.attempts.begin(record(number))
+            self.begin(number)
             if number > 300:
                 self.attempts.end(record(number - 300))
             if number % 50 == 0:
@@ -97,25 +108,25 @@ class AttemptsUnderWayTests(SynchronousTestCase):
 
     def test_deserted(self) -> None:
         """Nobody takes a living process's."""
-        self.attempts.begin(record(1))
+        self.begin(1)
         self.assertEqual(deserted(self.folder, SUFFIX), {})
         self.attempts.close()
         self.assertEqual(list(deserted(self.folder, SUFFIX)), self.files())
 
     def test_close(self) -> None:
         """Leaves a file only where something is under way."""
-        self.attempts.begin(record(1))
+        self.begin(1)
         self.attempts.close()
         self.assertEqual(self.lost(), [record(1)])
         self.attempts.end(record(1))
-        self.attempts.begin(record(2))
+        self.begin(2)
         self.attempts.end(record(2))
         self.attempts.close()
         self.assertEqual(len(self.files()), 1)
 
     def test_half_a_line(self) -> None:
         """Of a machine that lost power, is nothing."""
-        self.attempts.begin(record(1))
+        self.begin(1)
         (path,) = self.files()
         with open(path, "ab") as file:
             file.write(msgspec.json.encode(record(2))[:50])
@@ -123,17 +134,17 @@ class AttemptsUnderWayTests(SynchronousTestCase):
 
     def test_full_disk(self) -> None:
         """Is no request's affair, is told once, and over when there is room again."""
-        self.attempts.begin(record(1))
+        self.begin(1)
         real = os.write
         self.patch(os, "write", lambda file, data: real(file, data[:20]))
         for number in (2, 3):
-            self.attempts.begin(record(number))
+            self.begin(number)
             self.attempts.flush()
             self.assertEqual((len(self.files()), self.lost()), (1, [record(1)]))
         self.patch(os, "write", real)
         self.attempts.end(record(2))
         self.attempts.flush()
-        self.attempts.begin(record(4))
+        self.begin(4)
         self.assertEqual(self.lost(), [record(1), record(3), record(4)])
 
     def test_folder_that_cannot_be(self) -> None:
@@ -141,6 +152,7 @@ class AttemptsUnderWayTests(SynchronousTestCase):
         with open(self.mktemp(), "w") as file:
             attempts = AttemptsUnderWay(os.path.join(file.name, "waiting"))
         attempts.begin(record(1))
+        attempts.write()
         attempts.flush()
         attempts.end(record(1))
         attempts.close()
