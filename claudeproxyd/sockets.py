@@ -58,6 +58,7 @@ class Hub:
         """What is done before they are."""
         self._in_turn = False
         """All are let send when this is over."""
+        self._has_epoll = hasattr(select, "epoll")
 
     def adopt(self, transport: object) -> None:
         """Read and send for *transport*, or for the socket below it, from now on. It must be reading.
@@ -65,7 +66,7 @@ class Hub:
         What is no such socket keeps its reactor, and so do all where there is no epoll.
         """
         below = innermost(transport)
-        if isinstance(below, Connection) and hasattr(select, "epoll"):
+        if self._has_epoll and isinstance(below, Connection):
             below.reactor.removeReader(below)
             below.reactor.removeWriter(below)
             below.reactor = cast(IReactorFDSet, self)
@@ -116,7 +117,7 @@ class Hub:
 
         A socket that had not taken all may send before it. Where there is no epoll, others send: it is called at once.
         """
-        if not hasattr(select, "epoll"):
+        if not self._has_epoll:
             work()
             return
         if not (self._in_turn or self._asked or self._first):

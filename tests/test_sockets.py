@@ -625,6 +625,7 @@ class ReadingTests(HubTestCase):
         """Where there is none, sockets are the reactor's as ever."""
         self.patch(select, "epoll", None)
         del select.epoll
+        self.hub = Hub(self.reactor)
         ours, _ = self.sockets()
         transport: Any = Connection(ours, Recorder(), self.reactor)
         transport.connected = True

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 SUFFIX = ".jsonl"
 
 encode_lines = msgspec.json.Encoder().encode_lines
-"""Of records; each line ends."""
+"""Returns lines of JSON, each of which ends."""
 
 
 class Journal:
@@ -42,6 +42,8 @@ class Journal:
         self._path = ""
         self._records: list[UsageRecord] = []
         """Those that are to be written."""
+        self.add: Callable[[UsageRecord], None] = self._records.append
+        """Has the next :meth:`write` write a line of a record."""
         self.open_bytes = 0
         """What the open segment has."""
         self.waiting: dict[str, int] = {}
@@ -56,17 +58,13 @@ class Journal:
         """Bytes that are not in the database yet."""
         return self.open_bytes + self._waiting_bytes
 
-    def add(self, record: UsageRecord) -> None:
-        """Have the next :meth:`write` write a line of it."""
-        self._records.append(record)
-
     def write(self) -> None:
         """Write what was added. Raises nothing: what cannot be kept is counted, and the first of it logged."""
         if not self._records:
             return
-        records, self._records = self._records, []
-        lines, written = encode_lines(records), 0
-        size = len(lines)
+        lines, written = encode_lines(self._records), 0
+        size, count = len(lines), len(self._records)
+        self._records.clear()
         try:
             if self.open_bytes + self._waiting_bytes + size > self._max_bytes:
                 raise OSError(f"{self._max_bytes} bytes wait for the database already")
@@ -78,7 +76,7 @@ class Journal:
             if written < size:
                 raise OSError("no space left for a whole line")
         except OSError as error:
-            self.lost += len(records) - lines.count(b"\n", 0, written)
+            self.lost += count - lines.count(b"\n", 0, written)
             if not self._failing:
                 self._failing = True
                 self._log.error("usage records are lost: {folder}: {why}", folder=self.folder, why=str(error))

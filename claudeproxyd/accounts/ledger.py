@@ -116,20 +116,22 @@ class Ledger(Service):
     def begun(self, record: UsageRecord) -> None:
         """See :class:`~claudeproxyd.interfaces.IAttemptJournal`."""
         self._under_way.begin(record)
-        self._write_soon()
+        if not self._is_to_write:
+            self._write_soon()
 
     def record(self, record: UsageRecord) -> None:
         """See :class:`~claudeproxyd.interfaces.IUsageSink`."""
         self._journal.add(record)
         self._under_way.end(record)
-        self._write_soon()
+        if not self._is_to_write:
+            self._write_soon()
         if self._timer is None and not self._busy:
             self._soon()
 
     def _write_soon(self) -> None:
         if self._before_sending is None or not self.running:  # at the end there may be no other turn
             self._write()
-        elif not self._is_to_write:
+        else:
             self._is_to_write = True
             self._before_sending(self._write)
 
@@ -163,7 +165,7 @@ class Ledger(Service):
         """Hand on what has come up."""
         self._timer = None
         journal = self._journal
-        journal.write()  # ahead of the marks
+        self._write()  # records ahead of the marks
         self._under_way.flush()
         if self._stopped is not None:
             journal.close()

@@ -64,7 +64,7 @@ class Asked(msgspec.Struct, frozen=True):
     labels: Mapping[str, str]
     model: str
     """As asked for."""
-    providers: Sequence[str]
+    providers: tuple[str, ...]
     """Where it may go; of an attempt, where it went."""
 
     def value(self, name: str) -> str:
@@ -94,12 +94,12 @@ class Counter:
     """How much of one limit was used by one client, team …"""
 
     __slots__ = (
-        "_begins",
-        "_ends",
         "_refilled",
         "_used",
         "amount",
+        "begins",
         "elsewhere",
+        "ends",
         "limit",
         "measure",
         "notes",
@@ -127,8 +127,8 @@ class Counter:
         """The end of the window in which the log has warned."""
         self._used: dict[float, int] = {}
         """Of a budget: what was used in other windows, by their starts; of this one what was known when it was left."""
-        self._begins = self._ends = 0.0
-        """The window that :attr:`spent` is of."""
+        self.begins = self.ends = 0.0
+        """The window that :attr:`spent` is of, of a budget."""
         self._refilled = 0.0
 
     def follow(self, limit: Limit) -> None:
@@ -155,21 +155,21 @@ class Counter:
                     debt = counter.spent - (now - counter._refilled) * counter.pace
                     counter.spent = debt if debt > 0.0 else 0.0
                 counter._refilled = now  # a clock that was set back refills nothing
-            elif not counter._begins <= now < counter._ends:
+            elif not counter.begins <= now < counter.ends:
                 counter.window(now)
 
     def window(self, now: float) -> Window:
         """Return the window that *now* is in, of a budget."""
-        if not self._begins <= now < self._ends:
+        if not self.begins <= now < self.ends:
             self._keep()
-            self._begins, self._ends = window_of(self.limit.per, self.limit.zone, now)
-            self.spent = self._used.get(self._begins, 0)
-        return Window(self._begins, self._ends)
+            self.begins, self.ends = window_of(self.limit.per, self.limit.zone, now)
+            self.spent = self._used.get(self.begins, 0)
+        return Window(self.begins, self.ends)
 
     def _keep(self) -> None:
         """Note what was used in the window that is left, or asked for beside others."""
-        if self.spent or self._begins in self._used:
-            self._set(self._begins, int(self.spent))
+        if self.spent or self.begins in self._used:
+            self._set(self.begins, int(self.spent))
 
     def _set(self, start: float, used: int) -> None:
         is_new = start not in self._used
@@ -183,7 +183,7 @@ class Counter:
         self.elsewhere = elsewhere
         if self.pace:
             self.spent, self._refilled = used, now
-        elif start == self._begins:
+        elif start == self.begins:
             self.spent = int(used)
         else:
             self._set(start, int(used))
@@ -196,7 +196,7 @@ class Counter:
         self._keep()
         for start, amount in other.used_by_window():
             self._used[start] = max(0, self._used.get(start, 0) + sign * amount)
-        self.spent = self._used.get(self._begins, 0)
+        self.spent = self._used.get(self.begins, 0)
 
     @property
     def held(self) -> int:
@@ -211,12 +211,6 @@ class Counter:
     def left(self, now: float) -> float:
         """Return what may be used yet; below 0 where more was used."""
         return self.amount - self.used(now) - self.held
-
-    def full_at(self, now: float, left: float) -> float:
-        """Return when all of it may be used again, of which so much is *left*, if nothing more is: since the epoch."""
-        if not self.pace:
-            return self.window(now).end
-        return now + (self.amount - left) / self.pace
 
     def resets_at(self, now: float) -> float:
         """Return when there is room again, or all of it: since the epoch.
@@ -233,9 +227,7 @@ class Counter:
             return False
         if self.used(now):
             return False
-        return all(
-            each < 3 * self._begins - 2 * self._ends for each in self._used
-        )  # a clock set back asks for the last
+        return all(each < 3 * self.begins - 2 * self.ends for each in self._used)  # a clock set back asks for the last
 
 
 class OverLimit(Exception):
@@ -317,7 +309,7 @@ class UsageLimits:
     def counters(self, asked: Asked) -> Sequence[Counter]:
         """Return the counters that *asked* is counted by."""
         labels = tuple(asked.labels.items()) if asked.labels else ()
-        key = (asked.client, labels, asked.model, tuple(asked.providers))
+        key = (asked.client, labels, asked.model, asked.providers)
         try:
             return self._found[key]
         except KeyError:
@@ -454,7 +446,7 @@ def asked_by(record: UsageRecord) -> Asked:
 def amounts_of(record: UsageRecord) -> Amounts:
     """Return what an attempt took. What has no price costs nothing here: nobody knows what."""
     given = (record.input_tokens or 0) + (record.cache_read_tokens or 0) + (record.cache_write_tokens or 0)
-    return Amounts(record.nano_usd or 0, given, record.output_tokens or 0, int(record.attempt == 1))
+    return Amounts(record.nano_usd or 0, given, record.output_tokens or 0, 1 if record.attempt == 1 else 0)
 
 
 def in_words(amount: float, measure: str) -> str:

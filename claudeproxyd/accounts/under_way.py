@@ -8,7 +8,7 @@ that they cost no write of their own: an attempt whose mark is missing is entere
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from secrets import token_hex
 from typing import TYPE_CHECKING
 
@@ -89,7 +89,7 @@ class AttemptsUnderWay:
             else:
                 if self._size >= self._max_size and not self._moving:
                     self._turn_over()
-                self._add("".join(f"{key}\n" for key in marks).encode() + encode_lines(begun))
+                self._add([*marks, *begun])
                 if self._moving and begun:
                     self._move(MOVED_AT_ONCE * len(begun))
         except OSError as error:
@@ -104,16 +104,15 @@ class AttemptsUnderWay:
         self.flush()
         self._let_go(keep=bool(self._records))
 
-    def _add(self, data: bytes) -> None:
+    def _add(self, lines: Sequence[UsageRecord | str]) -> None:
         assert self._file is not None
-        self._size += _write_whole(self._file, data)
+        self._size += _write_lines(self._file, lines)
 
     def _write_anew(self) -> None:
         """Begin a file with what is under way, and forget about any before it."""
-        lines = encode_lines(list(self._records.values()))
         file, path = self._create()
         try:
-            size = _write_whole(file, lines)
+            size = _write_lines(file, list(self._records.values()))
         except OSError:
             os.close(file)
             os.unlink(path)
@@ -130,7 +129,7 @@ class AttemptsUnderWay:
 
     def _move(self, count: int) -> None:
         keys = self._moving[-count:]
-        self._add(encode_lines([self._records[key] for key in keys if key in self._records]))
+        self._add([self._records[key] for key in keys if key in self._records])
         del self._moving[-count:]
         if not self._moving:
             _close(self._before)
@@ -168,7 +167,7 @@ def lost_in(path: str, read: Callable[[bytes], UsageRecord]) -> Iterator[UsageRe
     with open(path, "rb") as file:
         for line in file:
             if not line.startswith(b"{"):
-                lost.pop(line.rstrip().decode("latin-1"), None)
+                lost.pop(line.strip(b'"\n').decode("latin-1"), None)
                 continue
             try:
                 record = read(line)
@@ -186,7 +185,9 @@ def _close(opened: tuple[int, str] | None, keep: bool = False) -> None:
             os.unlink(path)
 
 
-def _write_whole(file: int, data: bytes) -> int:
+def _write_lines(file: int, lines: Sequence[UsageRecord | str]) -> int:
+    """Write records and marks. Return how many bytes that was."""
+    data = encode_lines(lines)
     written = os.write(file, data)
     if written < len(data):
         raise OSError("no space left for a whole line")

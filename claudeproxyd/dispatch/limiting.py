@@ -206,7 +206,7 @@ class LimitAdmission:
     def _admit(self, request: ApiRequest, permit: IPermit) -> _Reserved | Awaitable[_Reserved]:
         envelope, principal = request.envelope, request.principal
         routes = self.routes(envelope.model)
-        asked = Asked(principal.name, principal.labels, envelope.model, [route.provider for route in routes])
+        asked = Asked(principal.name, principal.labels, envelope.model, tuple([route.provider for route in routes]))
         now = self._wall_clock()
         try:
             reserved = self.store.reserve(asked, self.estimated(request, routes, now), now)
@@ -299,10 +299,12 @@ def limit_headers(counters: Sequence[Counter], now: float) -> Headers:
             if measure not in tightest or left < tightest[measure][0]:
                 tightest[measure] = (left, counter)
     headers: list[tuple[bytes, bytes]] = []
-    for measure, (left, counter) in tightest.items():
+    for measure in tightest:
+        left, counter = tightest[measure]
         limit, remaining, reset = _told(measure, counter.amount)
         left_over = b"%d" % left if left > 0 else b"0"
-        headers += (limit, (remaining, left_over), (reset, _in_rfc_3339(ceil(counter.full_at(now, left)))))
+        full_at = now + (counter.amount - left) / counter.pace if counter.pace else counter.ends
+        headers += (limit, (remaining, left_over), (reset, _in_rfc_3339(ceil(full_at))))
     return headers
 
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from claudeproxyd.observe.usage import UsageRecord
     from claudeproxyd.workers.channel import ControlChannel
 
-_Wire = tuple[list[object], list[int]]
+_Wire = tuple[tuple[str, dict[str, str], str, list[str]], list[int]]
 """Members of :class:`Asked`, and of :class:`Amounts`."""
 
 
@@ -133,7 +133,7 @@ class LimitsByParent(LimitAdmission):
     async def _reserve(self, request: ApiRequest, permit: IPermit) -> IPermit:
         envelope, principal = request.envelope, request.principal
         routes = self.routes(envelope.model)
-        asked = Asked(principal.name, principal.labels, envelope.model, [route.provider for route in routes])
+        asked = Asked(principal.name, principal.labels, envelope.model, tuple([route.provider for route in routes]))
         if not self.limits.counters(asked):
             return permit
         amounts = self.estimated(request, routes, self._wall_clock())
@@ -161,5 +161,5 @@ class LimitsByParent(LimitAdmission):
 
 
 def _read(body: _Wire) -> tuple[Asked, Amounts]:
-    asked, amounts = body
-    return Asked(*cast("tuple[str, dict[str, str], str, list[str]]", asked)), Amounts(*amounts)
+    (client, labels, model, providers), amounts = body
+    return Asked(client, labels, model, tuple(providers)), Amounts(*amounts)

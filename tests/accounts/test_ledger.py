@@ -123,7 +123,8 @@ class LedgerTests(SynchronousTestCase):
         self.kill()
         other, _ = self.start()
         self.clock.advance(ENTER_DELAY)
-        self.assertEqual([self.lost(other)[record(number).request_id] for number in (3, 4)], ["ok", "lost"])
+        found = self.lost(other)
+        self.assertEqual([found[record(number).request_id] for number in (3, 4)], ["ok", "lost"])
 
     def test_left_behind_by_others(self) -> None:
         """What another user's daemon has left is told of, and all else is entered; so it is beside a folder."""
