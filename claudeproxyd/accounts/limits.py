@@ -233,7 +233,7 @@ class Counter:
 class OverLimit(Exception):
     """A request was refused."""
 
-    def __init__(self, counter: Counter, counters: Sequence[Counter], now: float) -> None:
+    def __init__(self, counter: Counter, counters: tuple[Counter, ...], now: float) -> None:
         super().__init__(counter.limit.name)
         self.counter = counter
         self.counters = counters
@@ -242,7 +242,7 @@ class OverLimit(Exception):
         """Seconds."""
 
     @classmethod
-    def of(cls, full: Iterable[Counter], counters: Sequence[Counter], now: float) -> OverLimit:
+    def of(cls, full: Iterable[Counter], counters: tuple[Counter, ...], now: float) -> OverLimit:
         """Return the refusal for the one of *full* that lasts longest."""
         return cls(max(full, key=lambda counter: counter.resets_at(now)), counters, now)
 
@@ -250,7 +250,7 @@ class OverLimit(Exception):
 class Reservation(msgspec.Struct, eq=False):
     """What one request may come to, in each of its counters."""
 
-    counters: Sequence[Counter]
+    counters: tuple[Counter, ...]
     by_measure: Sequence[int]
     """See :meth:`Amounts.by_measure`."""
 
@@ -306,7 +306,7 @@ class UsageLimits:
             counter.follow(kept[name])
         return [limit for limit in limits if limit.name not in kept]
 
-    def counters(self, asked: Asked) -> Sequence[Counter]:
+    def counters(self, asked: Asked) -> tuple[Counter, ...]:
         """Return the counters that *asked* is counted by."""
         labels = tuple(asked.labels.items()) if asked.labels else ()
         key = (asked.client, labels, asked.model, asked.providers)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
-from math import ceil
+from math import ceil, inf
 from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred
@@ -50,7 +50,6 @@ UNSAID_MAX_TOKENS = 4096
 MAX_TOKENS_SAID = 1_000_000
 """Reserved at most: no model answers with more, and a client may write any number. Others share its limits, and what is
 counted elsewhere is exact up to 2⁵³."""
-_MONEY = MEASURES.index("usd")
 Count = Callable[[Callable[[UsageLimits, str], None]], Deferred[UsageLimits]]
 """Counts what was used before; tells, once, what of it waits in files and why there is no more of it yet."""
 
@@ -288,34 +287,43 @@ class LimitAdmission:
             self._transitions.tell(Happening.LIMIT_WARNED, message, **subject)
 
 
-def limit_headers(counters: Sequence[Counter], now: float) -> Headers:
+def limit_headers(counters: tuple[Counter, ...], now: float) -> Headers:
     """Return what a client is told of its limits: of each measure the one that leaves least."""
-    Counter.refresh(counters, now)
-    tightest: dict[int, tuple[float, Counter]] = {}
-    for counter in counters:
-        measure = counter.measure
-        if measure != _MONEY:  # for which there are no such headers
-            left = counter.amount - counter.spent - counter.reserved - counter.elsewhere
-            if measure not in tightest or left < tightest[measure][0]:
-                tightest[measure] = (left, counter)
     headers: list[tuple[bytes, bytes]] = []
-    for measure in tightest:
-        left, counter = tightest[measure]
-        limit, remaining, reset = _told(measure, counter.amount)
-        left_over = b"%d" % left if left > 0 else b"0"
-        full_at = now + (counter.amount - left) / counter.pace if counter.pace else counter.ends
-        headers += (limit, (remaining, left_over), (reset, _in_rfc_3339(ceil(full_at))))
+    for (limit, remaining, reset), counted in _told(counters):
+        Counter.refresh(counted, now)
+        tightest, least = counted[0], inf
+        for counter in counted:
+            left = counter.amount - counter.spent - counter.reserved - counter.elsewhere
+            if left < least:
+                tightest, least = counter, left
+        amount = tightest.amount
+        full_at = now + (amount - least) / tightest.pace if tightest.pace else tightest.ends
+        headers += (
+            (limit, b"%d" % amount),
+            (remaining, b"%d" % least if least > 0 else b"0"),
+            (reset, _in_rfc_3339(ceil(full_at))),
+        )
     return headers
 
 
-@lru_cache(256)
-def _told(measure: int, amount: int) -> tuple[tuple[bytes, bytes], bytes, bytes]:
-    """Return the header that tells of a limit, and the names of those that tell what is left, and until when."""
-    limit, remaining, reset = (
-        f"anthropic-ratelimit-{MEASURES[measure].replace('_', '-')}-{what}".encode()
-        for what in ("limit", "remaining", "reset")
-    )
-    return (limit, b"%d" % amount), remaining, reset
+@lru_cache(1000)
+def _told(counters: tuple[Counter, ...]) -> Sequence[tuple[Sequence[bytes], Sequence[Counter]]]:
+    """Return the names of the headers for each measure that has such, and the counters that count it."""
+    by_measure: dict[int, list[Counter]] = {}
+    for counter in counters:
+        if counter.limit.measure != "usd":  # there are no such headers for money
+            by_measure.setdefault(counter.measure, []).append(counter)
+    return [
+        (
+            [
+                f"anthropic-ratelimit-{MEASURES[measure].replace('_', '-')}-{what}".encode()
+                for what in ("limit", "remaining", "reset")
+            ],
+            counted,
+        )
+        for measure, counted in by_measure.items()
+    ]
 
 
 @lru_cache(256)
