@@ -148,8 +148,11 @@ class Rig:
             command = [TWISTD, "-n", "--pidfile=", *twistd_options, "claudeproxyd", "--config", configuration]
         return self._start(name, command, self.gateway_cores, PORTS[name])
 
-    def variants(self, texts: Mapping[str, str]) -> list[Process]:
-        """Start a daemon for each variant of ``bench.toml``, by its name, with files and ports of its own."""
+    def variants(self, texts: Mapping[str, str], twistd: Path = TWISTD) -> list[Process]:
+        """Start a daemon for each variant of ``bench.toml``, by its name, with files and ports of its own.
+
+        *twistd*: of the interpreter that runs it.
+        """
         started = []
         for port, (name, text) in enumerate(texts.items(), VARIANTS):
             folder = self.folder / str(port)
@@ -158,7 +161,7 @@ class Rig:
             configuration.write_text(
                 text.replace("tcp:9400:", f"tcp:{port}:").replace("tcp:9401:", f"tcp:{port + 10}:")
             )
-            command = [TWISTD, "-n", "--pidfile=", "--rundir", folder, "claudeproxyd", "--config", configuration]
+            command = [twistd, "-n", "--pidfile=", "--rundir", folder, "claudeproxyd", "--config", configuration]
             started.append(self._start(name, command, self.gateway_cores, port))
         return started
 

@@ -1,6 +1,7 @@
 """Measure the daemon between its two yardsticks, nginx and a bare Twisted relay, under the same load.
 
 python benchmarks/run.py [--turns 8] [--seconds 1] [--kinds unary,burst,paced] [--body small|claude-code]
+python benchmarks/run.py --beside OTHER/bin/twistd
 python benchmarks/run.py --profile burst
 
 Ends with an error when an answer was lost, failed or cut short: such figures mean nothing. A target that is missed is
@@ -17,10 +18,13 @@ import subprocess
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import mean
 from typing import Any
 
 from rig import (
+    CONFIGURATIONS,
+    HERE,
     KEYS,
     PORTS,
     BenchError,
@@ -35,6 +39,8 @@ from rig import (
 )
 
 GATEWAYS = ("nginx", "bare relay", "claudeproxyd")
+BESIDE = "the same beside"
+"""The daemon on another interpreter."""
 EVENTS = 50
 """Text deltas of each stream."""
 
@@ -206,6 +212,18 @@ def show(options: argparse.Namespace, rows: list[Row], lines: list[Row], shown: 
         options.json.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
+def beside(rows: list[Row], kinds: list[str]) -> str:
+    """What another interpreter makes of it, as a Markdown table."""
+    text = "| load | measure | claudeproxyd, there | ÷ nginx | ÷ claudeproxyd, here |\n|---|---|---:|---:|---:|\n"
+    for each in MEASURES:
+        if each.kind in kinds:
+            there, nginx, here = (
+                typical(rows, name, each.kind, each.figure) for name in (BESIDE, "nginx", "claudeproxyd")
+            )
+            text += f"| {each.kind} | {each.name} | {there:.1f} | {there / nginx:.2f} | {there / here:.2f} |\n"
+    return text
+
+
 def profile(rig: Rig, options: argparse.Namespace, name: str) -> None:
     """Where a daemon's time goes under one kind of load: its functions by their own time."""
     kind = KINDS[options.profile]
@@ -235,6 +253,7 @@ def read_options(doc: str | None) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=1, help="of a turn, 2.2 at least of paced (default: 1)")
     parser.add_argument("--warm", type=float, default=2, help="seconds of load ahead of the turns (default: 2)")
     parser.add_argument("--kinds", type=kinds, default=list(KINDS), help="kinds of load (default: unary,burst,paced)")
+    parser.add_argument("--beside", type=Path, help="another interpreter's twistd, to run the daemon there as well")
     parser.add_argument("--profile", choices=KINDS, help="profile the daemon under that load instead")
     return parser.parse_args()
 
@@ -247,9 +266,15 @@ def main() -> None:
         if options.profile:
             profile(rig, options, "claudeproxyd")
         else:
-            rows = in_turn(rig, options, [rig.gateway(name) for name in GATEWAYS])
+            gateways = [rig.gateway(name) for name in GATEWAYS]
+            if options.beside:
+                gateways += rig.variants({BESIDE: (HERE / CONFIGURATIONS["claudeproxyd"]).read_text()}, options.beside)
+            rows = in_turn(rig, options, gateways)
             lines = summary(rows, options.kinds)
-            show(options, rows, lines, table(lines))
+            shown = table(lines)
+            if options.beside:
+                shown += "\n" + beside(rows, options.kinds)
+            show(options, rows, lines, shown)
 
 
 if __name__ == "__main__":
