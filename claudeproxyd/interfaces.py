@@ -594,6 +594,12 @@ class IAttemptJournal(Interface):
         the attempt is over, and given to an :class:`IUsageSink` then.
         """
 
+    def unsent(record: UsageRecord) -> None:
+        """Note a request that ended without an attempt: it was refused, or left. Must neither block nor raise.
+
+        *record* has 0 for its attempt, and what the client was told for outcome and status.
+        """
+
 
 class IPersistent(Interface):
     """A part of the daemon whose state outlives it. Keys are JSON lists, values plain; None stands for a deletion.

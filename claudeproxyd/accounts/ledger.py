@@ -8,6 +8,7 @@ answered by another one, so that neither waits for the other.
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -44,6 +45,8 @@ SWEEP_INTERVAL = 3600.0
 """Seconds between two deletions of old rows."""
 MAX_WAITING_BYTES = 268_435_456
 """Of records while the database is away: some 500,000."""
+MAX_UNSENT = 60
+"""Requests of a client without an attempt that are kept in a minute: metrics count them all."""
 SEGMENT_BYTES = 8_388_608
 """Of a file of records that wait: while the database is away nothing is gained by many small ones."""
 
@@ -94,6 +97,9 @@ class Ledger(Service):
         self._enter_in, self._answer_in = enter_in, answer_in
         self._before_sending = before_sending
         self._is_to_write = False
+        self._unsent: Counter[str] = Counter()
+        """Requests without an attempt, by client, in the last minute that had any."""
+        self._minute = 0
         self._timer: IDelayedCall | None = None
         self._busy = False
         self._failing = False
@@ -127,6 +133,17 @@ class Ledger(Service):
             self._write_soon()
         if self._timer is None and not self._busy:
             self._soon()
+
+    def unsent(self, record: UsageRecord) -> None:
+        """See :class:`~claudeproxyd.interfaces.IAttemptJournal`. Of those of one client so many are kept in a minute:
+        whoever asks again and again for nothing is to fill no disk."""
+        minute = int(record.time // 60)
+        if minute != self._minute:
+            self._minute = minute
+            self._unsent.clear()
+        self._unsent[record.client] += 1
+        if self._unsent[record.client] <= MAX_UNSENT:
+            self.record(record)
 
     def _write_soon(self) -> None:
         if self._before_sending is None or not self.running:  # at the end there may be no other turn

@@ -71,7 +71,7 @@ def day_rows(new: Iterable[tuple[UsageRecord, int]]) -> Iterator[tuple[int, ...]
     """Yield what new records, each with its series, add to the totals: block, day, series and figures."""
     days: dict[tuple[int, int], list[tuple[int, ...]]] = {}
     for record, series in new:
-        if record.operation == MESSAGES:
+        if record.operation == MESSAGES and record.attempt:
             days.setdefault((int(record.time // DAY), series), []).append(_figures(record))
     return (
         (day // BLOCK, day, series, *map(sum, zip(*figures, strict=True))) for (day, series), figures in days.items()

@@ -32,13 +32,17 @@ class ToldAttempt(msgspec.Struct):
 
 
 class ToldRequest(msgspec.Struct):
-    """One request, with its attempts in their order."""
+    """One request, with its attempts in their order: none, where it was refused ahead of the first, or left."""
 
     request_id: str
     client: str
     model: str
     attempts: list[ToldAttempt]
     operation: str = "messages"
+    time: float = 0.0
+    """When it ended; this and what follows older daemons do not tell."""
+    outcome: str = ""
+    status: int = 0
 
 
 class RequestsCommand(AdminCommand):
@@ -68,28 +72,34 @@ def requests_in_words(requests: Sequence[ToldRequest]) -> str:
     """Return their table, a line for each attempt; of those after a request's first the beginning is left out."""
     if not requests:
         return "no request was found"
-    rows = [
-        [*(_request(request, attempt) if index == 0 else ("", "", "", "")), *_attempt(attempt)]
-        for request in requests
-        for index, attempt in enumerate(request.attempts)
-    ]
+    rows = []
+    for request in requests:
+        attempts: Sequence[ToldAttempt | ToldRequest] = request.attempts or [request]
+        for index, attempt in enumerate(attempts):
+            rows.append([*(_request(request) if index == 0 else ("", "", "", "")), *_attempt(attempt)])
     headings = ["TIME", "CLIENT", "MODEL", "REQUEST", "BY", "OUTCOME", "IN", "OUT", "COST", "TOOK"]
     return table(headings, rows, right="IN OUT COST TOOK")
 
 
-def _request(request: ToldRequest, first: ToldAttempt) -> Sequence[str]:
+def _request(request: ToldRequest) -> Sequence[str]:
     model = request.model if request.operation == "messages" else f"{request.model} ({request.operation})"
-    return moment(first.time), request.client or "-", model, request.request_id
+    began = request.attempts[0].time if request.attempts else request.time
+    return moment(began), request.client or "-", model, request.request_id
 
 
-def _attempt(attempt: ToldAttempt) -> Sequence[str]:
+def _attempt(attempt: ToldAttempt | ToldRequest) -> Sequence[str]:
+    outcome = (
+        attempt.outcome if attempt.outcome == "ok" or not attempt.status else f"{attempt.outcome} {attempt.status}"
+    )
+    if isinstance(attempt, ToldRequest):  # it had none
+        return "-", outcome, "-", "-", "-", "-"
     given = [attempt.input_tokens, attempt.cache_read_tokens, attempt.cache_write_tokens]
     known = [count for count in given if count is not None]
     made = "-" if attempt.output_tokens is None else tokens(attempt.output_tokens)
     price = "-" if not known and attempt.output_tokens is None else "unpriced"
     return (
         f"{attempt.provider}/{attempt.credential}",
-        f"{attempt.outcome} {attempt.status}" if attempt.status and attempt.outcome != "ok" else attempt.outcome,
+        outcome,
         tokens(sum(known)) if known else "-",
         f"~{made}" if attempt.estimated else made,
         price if attempt.usd is None else dollars(attempt.usd),

@@ -20,7 +20,7 @@ from claudeproxyd.dispatch.retries import RetryState, costs_budget
 from claudeproxyd.dispatch.session import in_tool_loop, session_of
 from claudeproxyd.dispatch.size import Size
 from claudeproxyd.dispatch.steps import TakenSteps
-from claudeproxyd.dispatch.usage_records import begun_record, completed_records
+from claudeproxyd.dispatch.usage_records import begun_record, completed_records, unsent_record
 from claudeproxyd.dispatch.verdict import RequestFailed, broken_off, final_error
 from claudeproxyd.errors import ClaudeError, Refusal, Unsupported, shutting_down
 from claudeproxyd.interfaces import IRunningRequest, IStreamingResponse, IUpstreamResponse
@@ -518,6 +518,7 @@ class RequestRunner:
         self.log.refusal = error.refusal or ""
         if error.refusal in _FOUND_NOBODY and not self._request.count_tokens:
             self._services.models.refused(self._request.envelope.model)
+        self._note_unsent(error.refusal or failed.kind, error.status)
         error.headers = (*error.headers, *limits, *self._own_headers())
         if limits and answer is not None:
             answer = replace(answer, headers=without_rate_limits(answer.headers))
@@ -536,7 +537,7 @@ class RequestRunner:
         self.log.error = reason.value
         match reason:
             case CancelReason.CLIENT_GONE:
-                pass
+                self._note_unsent(Kind.CANCELLED.value, 0)
             case CancelReason.STALLED:
                 self._downlink.abort()
             case CancelReason.DRAIN:
@@ -565,6 +566,14 @@ class RequestRunner:
             services.sinks.record(record)
         if attempt.trace is not None:
             attempt.trace.end(records, outcome, self._request.envelope.max_tokens)
+
+    def _note_unsent(self, outcome: str, status: int) -> None:
+        """Note that the request ends, where no attempt tells of it."""
+        services, request = self._services, self._request
+        if services.journal is not None and not self.log.attempts:
+            session = self.log.session or session_of(request)
+            duration = services.clock.seconds() - request.started
+            services.journal.unsent(unsent_record(request, session, outcome, status, duration, services.wall()))
 
     def _note_usage(self, usage: Usage | None) -> None:
         """Note what an attempt used; to count tokens uses none."""

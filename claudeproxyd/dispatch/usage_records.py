@@ -1,4 +1,4 @@
-"""The usage records of one attempt: made when it begins, and completed when it is over."""
+"""The usage records of one attempt: made when it begins, and completed when it is over. And of none."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from claudeproxyd.outcomes.types import Kind
 
 if TYPE_CHECKING:
     from claudeproxyd.dispatch.attempt import Attempt
+    from claudeproxyd.dispatch.request import ApiRequest
     from claudeproxyd.dispatch.request_log import RequestLog
     from claudeproxyd.interfaces import IUpstreamResponse
     from claudeproxyd.outcomes.types import Outcome
@@ -36,6 +37,25 @@ def begun_record(attempt: Attempt, log: RequestLog, model_asked: str, wall: floa
         outcome=LOST,
         input_tokens=None if counts else len(request.envelope.body) // BYTES_PER_TOKEN,
         estimated=not counts,
+    )
+
+
+def unsent_record(
+    request: ApiRequest, session: str, outcome: str, status: int, duration: float, wall: float
+) -> UsageRecord:
+    """Return the record of a request that ended without an attempt; *status* is what the client was told, or 0."""
+    return UsageRecord(
+        time=wall,
+        request_id=request.request_id,
+        client=request.principal.name,
+        labels=request.principal.labels,
+        session=session,
+        model_asked=foreign(request.envelope.model),
+        attempt=0,
+        operation=COUNT_TOKENS if request.count_tokens else MESSAGES,
+        outcome=outcome,
+        status=status,
+        duration=duration,
     )
 
 

@@ -54,7 +54,7 @@ class UsageRecord(msgspec.Struct, kw_only=True):
     credential: str = ""
     """Its name."""
     attempt: int = 1
-    """1 for a request's first."""
+    """1 for a request's first; 0 in the record of one that had none, which the ledger alone has."""
     operation: str = MESSAGES
     """Or :data:`COUNT_TOKENS`, which uses none: its record has no figures of tokens."""
     outcome: str = ""

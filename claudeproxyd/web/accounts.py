@@ -50,6 +50,8 @@ _FORMULAS = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
 _TOLD = (*(name for name in FIGURES if name != "nano_usd"), "usd")
 #: Of an attempt's row, what its request has in common.
 _OF_REQUEST = ("client", "labels", "session", "model", "operation")
+#: Of the last attempt's row, or of one that says that there was none: how the request ended.
+_OF_END = ("time", "outcome", "status")
 
 
 class _UsageQuery(msgspec.Struct, rename={"since": "from", "until": "to"}, forbid_unknown_fields=True):
@@ -233,6 +235,8 @@ def _requests(attempts: Sequence[dict[str, object]]) -> Iterator[bytes]:
         attempt["usd"] = nano / NANO if isinstance(nano, int) else None
         attempt["estimated"] = bool(attempt["estimated"])
         request_id = attempt.pop("request_id")
-        request = requests.setdefault(request_id, {"request_id": request_id, **common, "attempts": []})
-        cast("list[object]", request["attempts"]).insert(0, attempt)
+        end = {name: attempt[name] for name in _OF_END}  # the last attempt comes first
+        request = requests.setdefault(request_id, {"request_id": request_id, **common, **end, "attempts": []})
+        if attempt["attempt"]:
+            cast("list[object]", request["attempts"]).insert(0, attempt)
     return _json(list(requests.values()))

@@ -15,7 +15,7 @@ DAY = 20_788
 _ids = Ids(lambda size: b"\7" * size)
 
 
-def record(number: int = 0, **fields: Any) -> UsageRecord:
+def record(number: float = 0, **fields: Any) -> UsageRecord:
     """One of the attempts of a busy noon; each *number* is another request."""
     usual: dict[str, Any] = {
         "time": NOON + number,

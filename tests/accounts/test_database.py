@@ -256,12 +256,14 @@ class MonthTests(LedgerTestCase):
     def test_any_grouping(self) -> None:
         """The first thousand of any groups take less time than it takes to read all rows, which is 100 ms on a machine
         that does nothing else, and 50 MB; so much is enough for all groups of the usual names too."""
-        bound = min(self.seconds(self.read) for _ in range(3))
         names = ["client", "model", "model_served", "provider", "credential"]
         for by in ([], ["day"], ["client"], names, ["client", "day"], ["label.team", "day"], ["client", "model", "day"],
                    ["label.team", "client", "day"], [*names, "day"]):  # fmt: skip
             question = Question(DAY, DAY + self.DAYS - 1, by, 1000)
-            self.assertLess(min(self.seconds(self.ledger.totals, question) for _ in range(3)), bound, by)
+            # in turn: what another program on the machine takes, it takes from both
+            turns = [(self.seconds(self.ledger.totals, question), self.seconds(self.read)) for _ in range(3)]
+            asked, read = map(min, zip(*turns, strict=True))
+            self.assertLess(asked, read, by)
             self.assertLess(self.peak(question), 50_000_000, by)
         self.assertLess(self.peak(Question(DAY, DAY + self.DAYS, ["client", "model", "day"])), 50_000_000)
 

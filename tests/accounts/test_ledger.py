@@ -15,13 +15,13 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from claudeproxyd.accounts import database
-from claudeproxyd.accounts.ledger import ENTER_DELAY, RETRY_DELAY, SWEEP_INTERVAL, Ledger
+from claudeproxyd.accounts.ledger import ENTER_DELAY, MAX_UNSENT, RETRY_DELAY, SWEEP_INTERVAL, Ledger
 from claudeproxyd.accounts.limits import Limit
 from claudeproxyd.accounts.prices import DAY as SECONDS
 from claudeproxyd.accounts.rows import Question
 from claudeproxyd.interfaces import IAttemptJournal, IUsageSink
 from claudeproxyd.observe.metrics import Metrics
-from claudeproxyd.observe.usage import COUNT_TOKENS, LOST
+from claudeproxyd.observe.usage import COUNT_TOKENS, LOST, UsageRecord
 from tests.accounts.support import DAY, NOON, record
 
 ALL = Limit(name="all", amount=10**9, measure="usd", per="day")
@@ -125,6 +125,27 @@ class LedgerTests(SynchronousTestCase):
         self.clock.advance(ENTER_DELAY)
         found = self.lost(other)
         self.assertEqual([found[record(number).request_id] for number in (3, 4)], ["ok", "lost"])
+
+    def test_unsent(self) -> None:
+        """Requests without an attempt have rows and are in no sum; of those of one client so many in a minute."""
+        for number in range(MAX_UNSENT + 5):
+            self.ledger.unsent(self.refused(number / 100))
+        self.ledger.unsent(self.refused(0.999, client="desk"))
+        self.ledger.unsent(self.refused(60))
+        self.now = NOON + 100
+        counted = self.ledger.count([ALL, Limit(name="requests", amount=9, measure="requests", per="day")], self.fail)
+        self.clock.advance(ENTER_DELAY)
+        self.assertEqual(self.attempts(), 0)
+        rows = self.successResultOf(self.ledger.attempts({}, 0.0, 1000))
+        clients = [row["client"] for row in rows]
+        self.assertEqual((clients.count("laptop"), clients.count("desk")), (MAX_UNSENT + 1, 1))
+        self.assertEqual({(row["attempt"], row["outcome"], row["status"]) for row in rows}, {(0, "budget", 429)})
+        self.assertEqual([each.used(NOON) for each in self.successResultOf(counted)], [0, 0])
+
+    def refused(self, later: float, **fields: Any) -> UsageRecord:
+        """A request over its budget."""
+        tokens = dict.fromkeys(("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "nano_usd"))
+        return record(later, attempt=0, outcome="budget", status=429, **{**tokens, **fields})
 
     def test_left_behind_by_others(self) -> None:
         """What another user's daemon has left is told of, and all else is entered; so it is beside a folder."""

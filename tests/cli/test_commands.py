@@ -252,6 +252,14 @@ class Requests(CommandTestCase):
         self.assertEqual(first.split()[2:], ["ads", "m", "req_1", "p/a", "quota", "429", "-", "-", "-", "1.5", "s"])
         self.assertEqual(second.split(), ["p/b", "ok", "1.5k", "~20", "unpriced", "1.5", "s"])
 
+    def test_no_attempt(self) -> None:
+        """A request that was refused ahead of its first attempt has a line, with what its client was told."""
+        refused = {"request_id": "req_1", "client": "ads", "model": "m", "attempts": []}
+        refused |= {"time": 0.0, "outcome": "budget", "status": 429}
+        self.admin.tell(self.PATH, [refused])
+        _, line = self.ask(RequestsCommand()).splitlines()
+        self.assertEqual(line.split()[2:], ["ads", "m", "req_1", "-", "budget", "429", "-", "-", "-", "-"])
+
     def test_none(self) -> None:
         """No request is said to be none."""
         self.admin.tell(self.PATH, [])

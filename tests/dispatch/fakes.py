@@ -345,9 +345,13 @@ class FakeSink:
     def __init__(self) -> None:
         self.records: list[UsageRecord] = []
         self.under_way: list[UsageRecord] = []
+        self.without_attempt: list[UsageRecord] = []
 
     def begun(self, record: Any) -> None:
         self.under_way.append(copy(record))  # as it was then
+
+    def unsent(self, record: Any) -> None:
+        self.without_attempt.append(record)
 
     def record(self, record: Any) -> None:
         self.records.append(record)

@@ -713,6 +713,22 @@ class Records(DispatchTestCase):
         house.serve(count_tokens=True)
         self.assertEqual(len(house.sink.under_way), 2)
 
+    def test_no_attempt(self) -> None:
+        """A request that ends without one is noted with what its client was told; one that had some is not."""
+        house = House()
+        house.serve(body=b'{"model":"other","max_tokens":1,"messages":[]}')
+        house.pool.hold = True
+        house.serve().cancel()
+        house.pool.hold = False
+        house.clock.advance(5)
+        house.serve()
+        house.executor.sent[-1].answered.errback(failure(Kind.CLIENT_FAULT, Then.ANSWER, status=400))
+        noted = [(each.attempt, each.outcome, each.status) for each in house.sink.without_attempt]
+        self.assertEqual(noted, [(0, "bad_request", 404), (0, "cancelled", 0)])
+        record = house.sink.without_attempt[0]
+        self.assertEqual((record.client, record.session, record.model_asked), ("client", "session", "other"))
+        self.assertEqual((record.request_id, record.time, record.provider), ("req_ours", EPOCH, ""))
+
     def test_sent_and_never_answered(self) -> None:
         """What went up counts by its bytes where we left before an answer, or the answer was cut before it had a count;
         what the upstream refused, and what did not go up, uses nothing."""

@@ -204,7 +204,7 @@ async def test_same_figures_everywhere(start_daemon: StartDaemon, upstream: Upst
 
 @ensureDeferred
 async def test_limits(start_daemon: StartDaemon, upstream: Upstream, browser: Browser, tmp_path: Path) -> None:
-    """The fullest comes first, in the colour of how full it is."""
+    """The fullest comes first, in the colour of how full it is; a request that is refused is found by its id."""
     limits = "".join(
         f'[[limits]]\nname = "{name}"\nusd = {usd}\nper = "day"\n{more}\n'
         for name, usd, more in (("roomy", 1000.0, ""), ("nearly", 0.034, 'each = "client"'), ("over", 0.01, ""))
@@ -221,6 +221,14 @@ async def test_limits(start_daemon: StartDaemon, upstream: Upstream, browser: Br
     assert "$0.03 of $0.034 a day" in cards[1][1]
     assert "begins anew" in cards[1][1]
     assert EVIL in cards[-1][1] + cards[-2][1]
+    refused = await wire.post(daemon.port, wire.Message().encode())
+    assert refused.status == 429
+    request_id = refused.headers["x-claudeproxyd-request-id"]
+    await browser.evaluate(f"location.hash = '#requests?request_id={request_id}'")
+    await browser.until("document.querySelectorAll('#requests .request').length === 1", 20)
+    told = await browser.evaluate("document.querySelector('#requests .request').innerText")
+    assert "budget" in told
+    assert "answered with 429, no attempt was made" in told
 
 
 @ensureDeferred

@@ -32,7 +32,7 @@ class LedgerPages(SynchronousTestCase):
 
     def setUp(self) -> None:
         """On a clock."""
-        clock = Clock()
+        self.ledger_clock = clock = Clock()
         self.ledger = Ledger(self.mktemp() + "/a.db", 90.0, clock, lambda: NOON, at_once, at_once)
         self.ledger.startService()
         self.addCleanup(self.ledger.stopService)
@@ -124,6 +124,17 @@ class LedgerPages(SynchronousTestCase):
         self.assertEqual(by_id, [first])
         self.assertEqual(self.ask("/admin/v1/requests?client=desk&limit=1").json, [latest])
         self.assertEqual(self.ask("/admin/v1/requests?session=other").json, [])
+        self.assertEqual([(each["outcome"], each["status"]) for each in (latest, first)], [("ok", 200)] * 2)
+
+    def test_request_without_an_attempt(self) -> None:
+        """Is found by its id, with what it was told, and is in no sum."""
+        before = self.ask("/admin/v1/usage?by=client").json
+        self.ledger.unsent(record(3, attempt=0, outcome="budget", status=429, provider="", credential=""))
+        self.ledger_clock.advance(ENTER_DELAY)
+        (found,) = self.ask(f"/admin/v1/requests?request_id={record(3).request_id}").json
+        self.assertEqual((found["client"], found["outcome"], found["status"]), ("laptop", "budget", 429))
+        self.assertEqual((found["time"], found["attempts"]), (NOON + 3, []))
+        self.assertEqual(self.ask("/admin/v1/usage?by=client").json, before)
 
     def test_bad_questions(self) -> None:
         """Refused, in words."""

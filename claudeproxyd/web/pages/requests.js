@@ -34,19 +34,19 @@ function attemptsOf({ request_id, attempts }) {
 }
 
 function row(request) {
-  const { request_id, client, session, model, operation, labels, attempts } = request, end = attempts.at(-1);
-  const well = end.outcome === "ok", colour = !well ? "bad" : attempts.length > 1 ? "warn" : "good";
+  const { request_id, client, session, model, operation, labels, attempts, outcome, status, time } = request;
+  const well = outcome === "ok", colour = !well ? "bad" : attempts.length > 1 ? "warn" : "good";
   const search = (name, value) => make("a", { href: link("requests", { [name]: value }) }, value);
   return make("article", { class: "request", "data-name": request_id },
     make("div", { class: "top" },
-      make("strong", { class: colour }, plain(end.outcome) + (attempts.length > 1 ? `, ${attempts.length} attempts` : "")),
-      make("span", { class: "soft number" }, when(end.time))),
+      make("strong", { class: colour }, plain(outcome) + (attempts.length > 1 ? `, ${attempts.length} attempts` : "")),
+      make("span", { class: "soft number" }, when(time))),
     make("div", { class: "words" }, search("client", client), ` · ${model}`, operation === "messages" ? "" : ` · ${operation}`,
       ...Object.entries(labels).map(([name, value]) => ` · ${name}=${value}`)),
-    make("div", { class: "number" }, [input(attempts), `${short(total(attempts, "output_tokens"))} out`, cost(attempts),
-      seconds(total(attempts, "duration"))].join(" · ")),
+    make("div", { class: "number" }, attempts.length ? [input(attempts), `${short(total(attempts, "output_tokens"))} out`,
+      cost(attempts), seconds(total(attempts, "duration"))].join(" · ") : `${status ? `answered with ${status}` : "left"}, no attempt was made`),
     make("div", { class: "mono" }, search("request_id", request_id), session ? [" · session ", search("session", session)] : null),
-    make("details", {}, make("summary", {}, count(attempts.length, "attempt")), attemptsOf(request)));
+    attempts.length ? make("details", {}, make("summary", {}, count(attempts.length, "attempt")), attemptsOf(request)) : null);
 }
 
 function wanted(query) {
@@ -61,7 +61,7 @@ views.requests = {
   async look(query) {
     const limit = query.get("limit") === String(MOST) ? MOST : SOME;
     const found = await ask(`/admin/v1/requests?${new URLSearchParams({ ...wanted(query), limit })}`);
-    const seen = found.reduce((sum, { attempts }) => sum + attempts.length, 0);
+    const seen = found.reduce((sum, { attempts }) => sum + (attempts.length || 1), 0);
     hold(byId("requests"), [
       ...found.map(row),
       found.length ? null : make("p", { class: "soft" }, "There is no such request."),
