@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from twisted.logger import Logger
 
-from claudeproxyd.accounts.journal import create_locked, encode_lines
+from claudeproxyd.accounts.journal import create_locked
 
 if TYPE_CHECKING:
     from claudeproxyd.observe.usage import UsageRecord
@@ -30,6 +30,8 @@ SPARE_BYTES = 1_048_576
 
 MOVED_AT_ONCE = 16
 """Lines that go from one file to the next with each that is added: all at once would hold the reactor."""
+
+_encode_lines = msgspec.json.Encoder().encode_lines
 
 
 class AttemptsUnderWay:
@@ -190,7 +192,7 @@ def _close(opened: tuple[int, str] | None, keep: bool = False) -> None:
 
 def _write_lines(file: int, lines: Sequence[UsageRecord | str]) -> int:
     """Write records and marks. Return how many bytes that was."""
-    data = encode_lines(lines)
+    data = _encode_lines(lines)
     written = os.write(file, data)
     if written < len(data):
         raise OSError("no space left for a whole line")
