@@ -203,7 +203,8 @@ class Hub:
 
         So is one that failed: what has come before is read first, and may be the upstream's answer.
         """
-        self._do_first()
+        if self._first:
+            self._do_first()
         asked, self._asked = self._asked, {}
         for writer in asked:
             if writer not in self._writers:

@@ -184,18 +184,18 @@ class SendingTests(HubTestCase):
         self.assertEqual((len(seen), self.reactor.getDelayedCalls()), (3, []))
 
     def test_before_sending_amid(self) -> None:
-        """Nor does one that is let send only then, because another was, send what was written to it meanwhile."""
+        """What is written when another's sending is over waits for it too, where there is something to send already."""
         seen: list[bytes] = []
         other, theirs = self.pair()
+        producer: Any = Producer()
+        self.transport.registerProducer(producer, False)
 
-        class Resumed(Producer):
-            def resumeProducing(producer) -> None:  # noqa: N805  # self is the test
-                producer.told += "resume "
-                if producer.told == "resume resume ":
-                    self.hub.before_sending(lambda: seen.append(received(theirs)))
-                    other.transport.write(b"then")
+        def resume() -> None:
+            self.transport.unregisterProducer()
+            self.hub.before_sending(lambda: seen.append(received(theirs)))
+            other.transport.write(b"then")
 
-        self.transport.registerProducer(Resumed(), False)
+        producer.resumeProducing = resume
         self.transport.write(b"one")
         other.transport.write(b"first, ")
         self.turns()
@@ -203,7 +203,7 @@ class SendingTests(HubTestCase):
         self.assertEqual(self.reactor.getDelayedCalls(), [])
 
     def test_before_sending_full(self) -> None:
-        """Nor does one whose socket was full."""
+        """So does what is written to a socket that was full."""
         seen: list[bytes] = []
         other, theirs = self.pair()
 

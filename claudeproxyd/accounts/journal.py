@@ -56,7 +56,7 @@ class Journal:
         return self.open_bytes + self._waiting_bytes
 
     def add(self, record: UsageRecord) -> None:
-        """Have the next :meth:`write` write a line of *record* as it is now. Raises UnicodeEncodeError, TypeError: it has none."""
+        """Have the next :meth:`write` write a line of *record* as it is now. Raises UnicodeError, TypeError."""
         self._lines.append(_encode(record))
 
     def write(self) -> None:

@@ -188,7 +188,7 @@ class Authenticators:
 
 
 def _checked(found: object, who: IAuthenticator) -> Principal:
-    """Return *found*. Raises TypeError where that is nobody, and UnicodeError where it cannot be written down: a plugin is
+    """Return *found*. Raises TypeError where that is nobody, UnicodeError where it cannot be written down: a plugin is
     another's code."""
     if not isinstance(found, Principal):
         raise TypeError(f"{type(who).__name__} returned {type(found).__name__}")
