@@ -82,7 +82,9 @@ def requests_in_words(requests: Sequence[ToldRequest]) -> str:
 
 
 def _request(request: ToldRequest) -> Sequence[str]:
-    model = request.model if request.operation == "messages" else f"{request.model} ({request.operation})"
+    model = request.model or "-"
+    if request.operation != "messages":
+        model += f" ({request.operation})"
     began = request.attempts[0].time if request.attempts else request.time
     return moment(began), request.client or "-", model, request.request_id
 

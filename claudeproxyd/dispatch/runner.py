@@ -573,7 +573,8 @@ class RequestRunner:
         if services.journal is not None and not self.log.attempts:
             session = self.log.session or session_of(request)
             duration = services.clock.seconds() - request.started
-            services.journal.unsent(unsent_record(request, session, outcome, status, duration, services.wall()))
+            model = request.envelope.model if services.router.routes(request.envelope.model) else ""
+            services.journal.unsent(unsent_record(request, model, session, outcome, status, duration, services.wall()))
 
     def _note_usage(self, usage: Usage | None) -> None:
         """Note what an attempt used; to count tokens uses none."""

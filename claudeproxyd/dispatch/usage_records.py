@@ -41,16 +41,20 @@ def begun_record(attempt: Attempt, log: RequestLog, model_asked: str, wall: floa
 
 
 def unsent_record(
-    request: ApiRequest, session: str, outcome: str, status: int, duration: float, wall: float
+    request: ApiRequest, model: str, session: str, outcome: str, status: int, duration: float, wall: float
 ) -> UsageRecord:
-    """Return the record of a request that ended without an attempt; *status* is what the client was told, or 0."""
+    """Return the record of a request that ended without an attempt; *status* is what the client was told, or 0.
+
+    *model*: what it asked for, or '' where there is none of that name: clients may make any up, and the ledger never
+    forgets one.
+    """
     return UsageRecord(
         time=wall,
         request_id=request.request_id,
         client=request.principal.name,
         labels=request.principal.labels,
         session=session,
-        model_asked=foreign(request.envelope.model),
+        model_asked=foreign(model),
         attempt=0,
         operation=COUNT_TOKENS if request.count_tokens else MESSAGES,
         outcome=outcome,

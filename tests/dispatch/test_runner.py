@@ -726,7 +726,8 @@ class Records(DispatchTestCase):
         noted = [(each.attempt, each.outcome, each.status) for each in house.sink.without_attempt]
         self.assertEqual(noted, [(0, "bad_request", 404), (0, "cancelled", 0)])
         record = house.sink.without_attempt[0]
-        self.assertEqual((record.client, record.session, record.model_asked), ("client", "session", "other"))
+        self.assertEqual((record.client, record.session, record.model_asked), ("client", "session", ""))
+        self.assertEqual(house.sink.without_attempt[1].model_asked, "m")
         self.assertEqual((record.request_id, record.time, record.provider), ("req_ours", EPOCH, ""))
 
     def test_sent_and_never_answered(self) -> None:

@@ -41,7 +41,7 @@ function row(request) {
     make("div", { class: "top" },
       make("strong", { class: colour }, plain(outcome) + (attempts.length > 1 ? `, ${attempts.length} attempts` : "")),
       make("span", { class: "soft number" }, when(time))),
-    make("div", { class: "words" }, search("client", client), ` · ${model}`, operation === "messages" ? "" : ` · ${operation}`,
+    make("div", { class: "words" }, search("client", client), ` · ${model || "unknown model"}`, operation === "messages" ? "" : ` · ${operation}`,
       ...Object.entries(labels).map(([name, value]) => ` · ${name}=${value}`)),
     make("div", { class: "number" }, attempts.length ? [input(attempts), `${short(total(attempts, "output_tokens"))} out`,
       cost(attempts), seconds(total(attempts, "duration"))].join(" · ") : `${status ? `answered with ${status}` : "left"}, no attempt was made`),
