@@ -55,7 +55,7 @@ class Hub:
         self._full: set[Connection] = set()
         """Writers whose sockets took no more."""
         self._first: list[Callable[[], None]] = []
-        """What is done before they are."""
+        """What is done before anybody is."""
         self._in_turn = False
         """All are let send when this is over."""
         self._has_epoll = hasattr(select, "epoll")
@@ -113,9 +113,9 @@ class Hub:
     # -- for others
 
     def before_sending(self, work: Callable[[], None]) -> None:
-        """Call *work*, once, before anything is sent that is written from now on: once a turn it costs little.
+        """Call *work*, once, before any socket of the hub's sends what is written from now on. It must not write.
 
-        A socket that had not taken all may send before it. Where there is no epoll, others send: it is called at once.
+        Those of a turn are called together. Where there is no epoll, others send: it is called at once.
         """
         if not self._has_epoll:
             work()
@@ -189,6 +189,8 @@ class Hub:
                 why = each.doRead()
                 at_end = why is CONNECTION_DONE
             if why is None and events & ~select.EPOLLIN and each in self._full:
+                if self._first:
+                    self._do_first()
                 why = each.doWrite()  # type: ignore[no-untyped-call]  # Twisted gives no types here
         except BaseException as fault:
             self._fail(each, fault)
@@ -201,16 +203,14 @@ class Hub:
 
         So is one that failed: what has come before is read first, and may be the upstream's answer.
         """
-        first, self._first = self._first, []
-        for work in first:
-            try:
-                work()
-            except Exception:
-                self._log.failure("What was to be done before sending failed for a fault of ours")
+        if self._first:
+            self._do_first()
         asked, self._asked = self._asked, {}
         for writer in asked:
             if writer not in self._writers:
                 continue
+            if self._first:  # whoever was let send has heard of it, and may have written to this one
+                self._do_first()
             try:
                 why = self._write(writer)
             except BaseException as fault:
@@ -222,6 +222,14 @@ class Hub:
             elif writer not in self._asked:
                 self._full.add(writer)
                 self._watch(writer)
+
+    def _do_first(self) -> None:
+        first, self._first = self._first, []
+        for work in first:
+            try:
+                work()
+            except Exception:
+                self._log.failure("What was to be done before sending failed for a fault of ours")
 
     def _write(self, writer: Connection) -> Exception | None:
         """Let *writer* send what it has written, and return why it is over, if it is.

@@ -183,6 +183,41 @@ class SendingTests(HubTestCase):
         self.reactor.advance(0)
         self.assertEqual((len(seen), self.reactor.getDelayedCalls()), (3, []))
 
+    def test_before_sending_amid(self) -> None:
+        """What is written when another's sending is over waits for it too, where there is something to send already."""
+        seen: list[bytes] = []
+        other, theirs = self.pair()
+        producer: Any = Producer()
+        self.transport.registerProducer(producer, False)
+
+        def resume() -> None:
+            self.transport.unregisterProducer()
+            self.hub.before_sending(lambda: seen.append(received(theirs)))
+            other.transport.write(b"then")
+
+        producer.resumeProducing = resume
+        self.transport.write(b"one")
+        other.transport.write(b"first, ")
+        self.turns()
+        self.assertEqual((seen, received(theirs)), ([b""], b"first, then"))
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+
+    def test_before_sending_full(self) -> None:
+        """So does what is written to a socket that was full."""
+        seen: list[bytes] = []
+        other, theirs = self.pair()
+
+        def act() -> None:
+            self.hub.before_sending(lambda: seen.append(received(self.theirs)))
+            self.transport.write(b"the end")
+
+        other.on_data = act
+        self.fill()
+        theirs.send(b"question")
+        received(self.theirs)
+        self.turns()
+        self.assertEqual((seen, received(self.theirs)[-7:]), ([b""], b"the end"))
+
     def test_before_sending_fails(self) -> None:
         """Which keeps nothing from being sent, nor what else is to be done from it."""
         done: list[int] = []

@@ -22,8 +22,7 @@ if TYPE_CHECKING:
 
 SUFFIX = ".jsonl"
 
-encode_lines = msgspec.json.Encoder().encode_lines
-"""Returns lines of JSON, each of which ends."""
+_encode = msgspec.json.Encoder().encode
 
 
 class Journal:
@@ -40,10 +39,8 @@ class Journal:
         self._number = 0
         self._file: int | None = None
         self._path = ""
-        self._records: list[UsageRecord] = []
+        self._lines: list[bytes] = []
         """Those that are to be written."""
-        self.add: Callable[[UsageRecord], None] = self._records.append
-        """Has the next :meth:`write` write a line of a record."""
         self.open_bytes = 0
         """What the open segment has."""
         self.waiting: dict[str, int] = {}
@@ -58,13 +55,18 @@ class Journal:
         """Bytes that are not in the database yet."""
         return self.open_bytes + self._waiting_bytes
 
+    def add(self, record: UsageRecord) -> None:
+        """Have the next :meth:`write` write a line of *record* as it is now. Raises UnicodeError, TypeError."""
+        self._lines.append(_encode(record))
+
     def write(self) -> None:
         """Write what was added. Raises nothing: what cannot be kept is counted, and the first of it logged."""
-        if not self._records:
+        if not self._lines:
             return
-        lines, written = encode_lines(self._records), 0
-        size, count = len(lines), len(self._records)
-        self._records.clear()
+        count, written = len(self._lines), 0
+        lines = b"\n".join([*self._lines, b""])
+        size = len(lines)
+        self._lines.clear()
         try:
             if self.open_bytes + self._waiting_bytes + size > self._max_bytes:
                 raise OSError(f"{self._max_bytes} bytes wait for the database already")

@@ -167,6 +167,7 @@ class Ledger(Service):
     def stopService(self) -> Deferred[None]:
         """Enter what there is; what cannot be entered now the next start will."""
         super().stopService()
+        self._write()  # the hub may have no other turn
         stopped = self._stopped = Deferred()
         if self._timer is not None:
             self._timer.cancel()

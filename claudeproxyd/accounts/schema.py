@@ -1,10 +1,10 @@
 """The tables of the accounts' database: the ledger's, and those of keys.
 
-``attempts`` has a row for each attempt; its key makes entering one twice harmless. A request's id begins with its time,
-so that rows are added at the end, and the latest are found there. What rows have in common, who asked whom for what, is
-a ``series``, so that ``days``, the totals by which questions are answered, are rows of plain numbers. They lie by block
-of days and then by series: a question reads the blocks that it needs, in the order in which it adds them up. Rows of
-``attempts`` go after a while, the totals stay.
+``attempts`` has a row for each attempt, and one, with 0 for its number, for a request that had none; its key makes
+entering one twice harmless. A request's id begins with its time, so that rows are added at the end, and the latest are
+found there. What rows have in common, who asked whom for what, is a ``series``, so that ``days``, the totals by which
+questions are answered, are rows of plain numbers. They lie by block of days and then by series: a question reads the
+blocks that it needs, in the order in which it adds them up. Rows of ``attempts`` go after a while, the totals stay.
 
 ``keys`` has what was minted, also what was revoked since: where there ever was a key, nobody calls without one. Of a
 key's secrets ``key_digests`` has the SHA-256. Each change of either counts ``key_changes`` up, which other daemons look

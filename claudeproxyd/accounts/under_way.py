@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from twisted.logger import Logger
 
-from claudeproxyd.accounts.journal import create_locked, encode_lines
+from claudeproxyd.accounts.journal import create_locked
 
 if TYPE_CHECKING:
     from claudeproxyd.observe.usage import UsageRecord
@@ -30,6 +30,8 @@ SPARE_BYTES = 1_048_576
 
 MOVED_AT_ONCE = 16
 """Lines that go from one file to the next with each that is added: all at once would hold the reactor."""
+
+_encode_lines = msgspec.json.Encoder().encode_lines
 
 
 class AttemptsUnderWay:
@@ -53,7 +55,7 @@ class AttemptsUnderWay:
         """Their keys."""
         self._records: dict[str, UsageRecord] = {}
         """Those under way, by key."""
-        self._begun: list[UsageRecord] = []
+        self._begun: dict[str, UsageRecord] = {}
         """Those of them that have no line yet."""
         self._marks: list[str] = []
         """Keys of those that are over, and have no mark yet."""
@@ -61,14 +63,17 @@ class AttemptsUnderWay:
 
     def begin(self, record: UsageRecord) -> None:
         """Have the next :meth:`write` note an attempt by the record that it is to have if nothing more is heard."""
-        self._records[_key(record)] = record
+        key = _key(record)
+        self._records[key] = record
         if not self._failing:
-            self._begun.append(record)
+            self._begun[key] = record
 
     def end(self, record: UsageRecord) -> None:
         """Forget an attempt whose *record* is kept elsewhere; most of those that count tokens were never noted."""
         key = _key(record)
-        if self._records.pop(key, None) is not None and not self._failing:
+        if self._records.pop(key, None) is None or self._failing:
+            return
+        if self._begun.pop(key, None) is None:
             self._marks.append(key)
 
     def write(self) -> None:
@@ -82,14 +87,14 @@ class AttemptsUnderWay:
             self._write()
 
     def _write(self) -> None:
-        begun, marks, self._begun, self._marks = self._begun, self._marks, [], []
+        begun, marks, self._begun, self._marks = self._begun, self._marks, {}, []
         try:
             if self._failing or self._file is None:
                 self._write_anew()
             else:
-                if self._size >= self._max_size and not self._moving:
+                if begun and self._size >= self._max_size and not self._moving:
                     self._turn_over()
-                self._add([*marks, *begun])
+                self._add([*marks, *begun.values()])
                 if self._moving and begun:
                     self._move(MOVED_AT_ONCE * len(begun))
         except OSError as error:
@@ -187,7 +192,7 @@ def _close(opened: tuple[int, str] | None, keep: bool = False) -> None:
 
 def _write_lines(file: int, lines: Sequence[UsageRecord | str]) -> int:
     """Write records and marks. Return how many bytes that was."""
-    data = encode_lines(lines)
+    data = _encode_lines(lines)
     written = os.write(file, data)
     if written < len(data):
         raise OSError("no space left for a whole line")

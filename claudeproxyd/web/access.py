@@ -188,9 +188,11 @@ class Authenticators:
 
 
 def _checked(found: object, who: IAuthenticator) -> Principal:
-    """Return *found*. Raises TypeError where that is nobody: a plugin is another's code."""
+    """Return *found*. Raises TypeError where that is nobody, UnicodeError where it cannot be written down: a plugin is
+    another's code."""
     if not isinstance(found, Principal):
         raise TypeError(f"{type(who).__name__} returned {type(found).__name__}")
+    "".join((found.name, *found.labels, *found.labels.values())).encode()  # half a surrogate pair has no bytes
     return found
 
 

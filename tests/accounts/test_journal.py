@@ -62,6 +62,18 @@ class JournalTests(SynchronousTestCase):
         self.assertEqual(self.read(), [record(number) for number in (1, 2, 3, 4)])
         self.assertEqual(len(written), 2)
 
+    def test_as_it_was(self) -> None:
+        """A line is of its record as that was when it was added, and one that has none keeps no other from its own."""
+        journal = self.journal()
+        changed = record(1)
+        journal.add(changed)
+        self.assertRaises(UnicodeEncodeError, journal.add, record(2, outcome="\ud800"))
+        journal.add(record(3))
+        changed.client = "\ud800"
+        journal.write()
+        self.write(journal, 4)
+        self.assertEqual(self.read(), [record(number) for number in (1, 3, 4)])
+
     def test_cut(self) -> None:
         """What is cut waits, in order; what comes then is another segment's."""
         journal = self.journal()

@@ -126,6 +126,21 @@ class LedgerTests(SynchronousTestCase):
         found = self.lost(other)
         self.assertEqual([found[record(number).request_id] for number in (3, 4)], ["ok", "lost"])
 
+    def test_stopped_in_a_turn(self) -> None:
+        """What comes in the turn in which the ledger stops, which may be the last, is written at once."""
+        turn: list[Any] = []
+        self.ledger._before_sending = turn.append
+        self.thread.at_once = False
+        self.ledger.record(record(1))
+        self.clock.advance(ENTER_DELAY)
+        self.begin(2)
+        self.ledger.stopService()
+        self.begin(3)
+        self.kill()
+        other, _ = self.start()
+        self.clock.advance(ENTER_DELAY)
+        self.assertLessEqual({record(number).request_id for number in (2, 3)}, self.lost(other).keys())
+
     def test_unsent(self) -> None:
         """Requests without an attempt have rows and are in no sum; of those of one client so many in a minute."""
         for number in range(MAX_UNSENT + 5):

@@ -65,6 +65,29 @@ class AttemptsUnderWayTests(SynchronousTestCase):
         self.attempts.write()
         self.assertEqual(len(written), 11, "one for all of a turn")
 
+    def test_over_at_once(self) -> None:
+        """An attempt that is over in the turn that it began in is not noted, whatever became of its record since."""
+        self.begin(3)
+        began = record(1)
+        self.attempts.begin(began)
+        self.attempts.begin(record(2))
+        self.attempts.end(record(1))
+        began.attempt, began.outcome = 2, "\ud800"
+        self.attempts.write()
+        self.assertEqual(self.lost(), [record(3), record(2)])
+
+    def test_bound_while_idle(self) -> None:
+        """No file is left behind where nothing is under way as often as what is over is noted."""
+        self.patch(under_way, "SPARE_BYTES", 2_000)
+        for number in range(50):
+            self.begin(number)
+            self.attempts.end(record(number))
+            self.attempts.flush()
+        self.assertLessEqual(len(self.files()), 2)
+        self.assertEqual(self.lost(), [])
+        self.attempts.close()
+        self.assertEqual(self.files(), [])
+
     def test_that_was_not_begun(self) -> None:
         """To count tokens is not noted, and its end leaves nothing."""
         self.attempts.end(record(1))

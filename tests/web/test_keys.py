@@ -354,3 +354,11 @@ class Callers(KeysTestCase):
             self.assertEqual(both.authenticate([(b"x-api-key", b"k")]).name, "of a plugin")
             error = self.assertRaises(ClaudeError, both.authenticate, [(b"x-api-key", b"x")])
             self.assertEqual(error.status, 503)
+
+    def test_no_text(self) -> None:
+        """A plugin's principal whose name or labels nobody could write down is a fault of the plugin's."""
+        half = b"\xff".decode("utf-8", "surrogateescape")
+        for principal in (Principal(half), Principal("a", {"team": half}), Principal("a", {half: "b"})):
+            plugin = Authenticators([KeyAuthenticator({sha256("k"): principal})])
+            error = self.assertRaises(ClaudeError, plugin.authenticate, [(b"x-api-key", b"k")])
+            self.assertEqual((error.status, len(self.flushLoggedErrors(UnicodeEncodeError))), (500, 1))
