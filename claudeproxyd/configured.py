@@ -30,7 +30,7 @@ from claudeproxyd.web.tokens import TokenAuthenticator
 if TYPE_CHECKING:
     from claudeproxyd.accounts.keys import RuntimeKeys
     from claudeproxyd.config.loading import Loaded
-    from claudeproxyd.config.schema import Config, MintSection, Provider
+    from claudeproxyd.config.schema import Config, LongContextPrice, MintSection, PriceSection, Provider
     from claudeproxyd.issuers.registry import Issuers
     from claudeproxyd.observe.tracing import Span
     from claudeproxyd.secrets.sources import Sources
@@ -83,7 +83,7 @@ def prices_of(loaded: Loaded) -> Prices:
     """Return what models cost: by the configuration, and where it is installed by the published list."""
     own = [
         OwnPrice(
-            price=Price.per_million(each.input, each.output, each.cache_read, each.cache_write, each.cache_write_1h),
+            price=_price(each, each.long_context),
             model=each.model,
             provider=each.provider,
             since=first_day(each.since),
@@ -99,6 +99,18 @@ def prices_of(loaded: Loaded) -> Prices:
     if not any(map(listed_prices.may_be_sold_at, base_urls.values())):
         return Prices(own)  # and the start is over a third of a second sooner
     return Prices(own, listed_prices.ListedPrices(base_urls))
+
+
+def _price(of: PriceSection | LongContextPrice, beyond: LongContextPrice | None = None) -> Price:
+    return Price.per_million(
+        of.input,
+        of.output,
+        of.cache_read,
+        of.cache_write,
+        of.cache_write_1h,
+        above=0 if beyond is None else beyond.above,
+        beyond=None if beyond is None else _price(beyond),
+    )
 
 
 def tracer_of(loaded: Loaded, export: Callable[[Span], None]) -> Tracer | None:

@@ -40,6 +40,7 @@ from claudeproxyd.issuers.registry import Issuers
 from claudeproxyd.log_files import LogFiles
 from claudeproxyd.messages.corrections import Corrections
 from claudeproxyd.observe.activity import MINUTE, ClientActivity
+from claudeproxyd.observe.audit import AuditEntry
 from claudeproxyd.observe.capture import Captures
 from claudeproxyd.observe.console import banner
 from claudeproxyd.observe.lines import LineFile
@@ -500,7 +501,22 @@ class Daemon(MultiService):
                 self.log.error("{place} keeps its certificate: {error}", place=listener.place, error=str(error))
 
     def _signalled(self) -> None:
-        self.hang_up().addErrback(Failure.trap, ConfigError)
+        """Hang up, and have the audit say what came of it: whoever may send signals needs no key."""
+        write = self._log_files.audit()
+
+        def audit(after: object = None, error: str = "") -> None:
+            now = time.time()
+            write(
+                AuditEntry(
+                    time=now, operator="", address="", action="reload", target="SIGHUP", after=after, error=error
+                )
+            )
+
+        def failed(failure: Failure) -> None:
+            failure.trap(ConfigError)
+            audit(error=str(failure.value))
+
+        self.hang_up().addCallbacks(lambda changes: audit({"changes": changes}), failed)
 
     def _capture(self, config: Config) -> None:
         capture = config.capture

@@ -55,10 +55,8 @@ class Options(usage.Options):
         try:
             self.loaded = self.load(tries_paths=bool(self["check"]))
         except ConfigError as error:
-            if self["check"]:
-                sys.stderr.write(f"{error}\n")
-                raise SystemExit(1) from None
-            raise usage.UsageError(str(error)) from None
+            sys.stderr.write(f"{error}\n")
+            raise SystemExit(1) from None
         if self["check"]:
             sys.stdout.write(f"{report(self.loaded, self.loaded.makers)}\n")
             raise SystemExit(0)

@@ -7,7 +7,6 @@ import os
 import signal
 import sys
 
-from twisted.python.usage import UsageError
 from twisted.trial.unittest import SynchronousTestCase
 
 from claudeproxyd.tap import Options
@@ -43,10 +42,10 @@ class CommandLine(SynchronousTestCase):
         self.assertEqual(self.parse(GOOD).loaded.config.providers[0].name, "one")
 
     def test_mistake(self) -> None:
-        """A mistake is a usage error that names the file and the place."""
-        error = self.assertRaises(UsageError, self.parse, GOOD + "nonsense = 1\n")
-        self.assertIn(self.path, str(error))
-        self.assertIn("nonsense", str(error))
+        """A mistake ends the start with the file and the place, and not with how twistd is used."""
+        exit_ = self.assertRaises(SystemExit, self.parse, GOOD + "nonsense = 1\n")
+        self.assertEqual((exit_.code, self.out.getvalue()), (1, ""))
+        self.assertRegex(self.err.getvalue(), rf"^the configuration has 1 error:\n  {self.path}:\d+: .*nonsense ")
 
     def test_check_good(self) -> None:
         """``--check`` says what it amounts to, without secrets, and exits 0."""

@@ -213,7 +213,11 @@ class Counter:
         return self.amount - self.used(now) - self.held
 
     def resets_at(self, now: float) -> float:
-        """Return when there is room again, or all of it: since the epoch.
+        """Return when all of it is there again: since the epoch; of a rate by what was used."""
+        return now + self.used(now) / self.pace if self.pace else self.window(now).end
+
+    def room_at(self, now: float) -> float:
+        """Return when there is room again, where there is none: since the epoch.
 
         Of a rate by what was used: what is reserved may turn out less.
         """
@@ -238,13 +242,13 @@ class OverLimit(Exception):
         self.counter = counter
         self.counters = counters
         """All that the request would have been counted by."""
-        self.retry_after = ceil(counter.resets_at(now) - now)
+        self.retry_after = ceil(counter.room_at(now) - now)
         """Seconds."""
 
     @classmethod
     def of(cls, full: Iterable[Counter], counters: tuple[Counter, ...], now: float) -> OverLimit:
         """Return the refusal for the one of *full* that lasts longest."""
-        return cls(max(full, key=lambda counter: counter.resets_at(now)), counters, now)
+        return cls(max(full, key=lambda counter: counter.room_at(now)), counters, now)
 
 
 class Reservation(msgspec.Struct, eq=False):
@@ -353,7 +357,7 @@ class UsageLimits:
         for counter in counters:
             counter.spent += weight * by_measure[counter.measure]
             if counter.spent >= counter.warns_from and now >= counter.warned:
-                counter.warned = counter.resets_at(now)
+                counter.warned = counter.room_at(now)
                 passed.append(counter)
         return passed
 
@@ -361,7 +365,7 @@ class UsageLimits:
         """Warn no more of what has come to its share by what the same limits have counted elsewhere."""
         for counter, other in self.same(others):
             if other.used(now) >= counter.warns_from:
-                counter.warned = counter.resets_at(now)
+                counter.warned = counter.room_at(now)
 
     def add(self, others: UsageLimits, now: float, instead_of: UsageLimits | None = None) -> None:
         """Count what the same limits have counted elsewhere, too; *instead_of* what was added before."""

@@ -64,13 +64,17 @@ class Price:
             beyond=beyond,
         )
 
-    def cost(self, record: UsageRecord) -> int:
-        """Return what *record* cost, in nano-dollars. What is not known of it costs nothing."""
-        read, written = record.cache_read_tokens or 0, record.cache_write_tokens or 0
-        given = (record.input_tokens or 0) + read + written
+    def for_input(self, given: int) -> Price:
+        """Return the one that holds for so many tokens of input, caches included."""
         price = self
         while price.beyond is not None and given > price.above:
             price = price.beyond
+        return price
+
+    def cost(self, record: UsageRecord) -> int:
+        """Return what *record* cost, in nano-dollars. What is not known of it costs nothing."""
+        read, written = record.cache_read_tokens or 0, record.cache_write_tokens or 0
+        price = self.for_input((record.input_tokens or 0) + read + written)
         for_an_hour = record.cache_write_1h_tokens or 0
         if for_an_hour > written:
             for_an_hour = written

@@ -97,12 +97,16 @@ def _figures(record: UsageRecord) -> tuple[int, ...]:
     )
 
 
+_WHOLE = ("day", *(name for name in SERIES if name != "labels"))
+"""What figures can be asked by, beside single labels."""
+
+
 def check_by(by: Sequence[str]) -> None:
     """Raise ValueError where figures cannot be asked by one of these."""
     for name in by:
         is_label = name.startswith("label.") and '"' not in name
-        if not is_label and name != "day" and (name not in SERIES or name == "labels"):
-            raise ValueError(f"cannot be asked by {name}")
+        if not is_label and name not in _WHOLE:
+            raise ValueError(f"cannot be asked by {name}, but by {', '.join(_WHOLE)} and label.NAME")
 
 
 def answer_of(by: Sequence[str], row: Sequence[object]) -> dict[str, object]:

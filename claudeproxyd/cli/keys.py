@@ -68,9 +68,11 @@ class _OneKey(AdminCommand):
         words = list(options or ())
         super().parseOptions([*words[1:], words[0]] if words and not words[0].startswith("-") else words)
 
-    def parseArgs(self, name: str) -> None:  # type: ignore[override]  # Twisted counts the arguments by it
-        """Take its name."""
-        self["name"] = name
+    def parseArgs(self, *names: str) -> None:
+        """Take its name. Raises UsageError."""
+        if len(names) != 1:
+            raise UsageError("which key? its NAME, and one alone")
+        (self["name"],) = names
 
     @property
     def path(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from math import ceil
 from typing import TYPE_CHECKING, ClassVar
 
 import msgspec
@@ -70,5 +71,10 @@ def _row(counter: ToldCounter, now: float) -> Sequence[str]:
         amount(counter.reserved),
         amount(counter.limit) + unit,
         counter.per,
-        span(max(0.0, counter.resets_at - now)),
+        _until(counter.resets_at - now),
     )
+
+
+def _until(seconds: float) -> str:
+    """Return a time until something, in whole seconds, or that it is there."""
+    return span(ceil(seconds)) if seconds > 0 else "now"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, tzinfo
 from hashlib import sha256
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from claudeproxyd.config.config_paths import ConfigPath
     from claudeproxyd.config.diagnostics import Diagnostics
     from claudeproxyd.config.merging import SourceMap
-    from claudeproxyd.config.schema import Accounts, Config, LimitSection
+    from claudeproxyd.config.schema import Accounts, Config, LimitSection, PriceSection
 
 MEASURES = ("usd", "tokens", "input_tokens", "output_tokens", "requests")
 """What a limit can be of."""
@@ -147,6 +147,12 @@ def accounts_in_words(accounts: Accounts) -> str:
     """Return where the accounts are, for people."""
     place = place_of(accounts)
     return "none" if place is None else place.where
+
+
+def prices_in_words(own: Sequence[PriceSection]) -> str:
+    """Return whose prices hold, for people."""
+    listed = "the published ones" if find_spec("genai_prices") is not None else ""
+    return ", then ".join(filter(None, (f"{len(own)} of the configuration" if own else "", listed))) or "none"
 
 
 def _without_secrets(dsn: str) -> str:

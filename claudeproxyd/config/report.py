@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import is_dataclass
 
-from claudeproxyd.config.accounts import accounts_in_words
+from claudeproxyd.config.accounts import accounts_in_words, prices_in_words
 from claudeproxyd.config.loading import Loaded
 from claudeproxyd.config.reading import default_of, settings_of
 from claudeproxyd.config.reporting import traces_url
@@ -38,6 +38,8 @@ def report(loaded: Loaded, makers: Mapping[str, IExecutorMaker]) -> str:
     lines.append(f"administration on {config.server.admin}" if config.server.admin else "no administration")
     lines.append(f"state: {place_in_words(config.server.state)}")
     lines.append(f"accounts: {accounts_in_words(config.accounts)}")
+    lines.append(f"limits: {len(config.limits) or 'none'}")
+    lines.append(f"prices: {prices_in_words(config.prices)}")
     if config.operators:
         lines += ["", "operators:", *_indented(_operators(config))]
     lines += ["", "clients:", *_indented(_clients(config))]

@@ -448,6 +448,18 @@ class Accounts:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LongContextPrice:
+    """``long_context``: what all tokens of a request cost that has more input than the price around is for."""
+
+    above: int = required("Tokens of input, caches included, beyond which this is the price.", least=1)
+    input: float = required("As of the price around.")
+    output: float = required("As of the price around.")
+    cache_read: float | None = setting(None, "Left out: as its input.")
+    cache_write: float | None = setting(None, "Left out: as its input.")
+    cache_write_1h: float | None = setting(None, "Left out: as its cache_write.")
+
+
+@dataclass(frozen=True, kw_only=True)
 class PriceSection:
     """``[[prices]]``: what a model costs, in USD for a million tokens; the first that matches.
 
@@ -461,6 +473,9 @@ class PriceSection:
     cache_read: float | None = setting(None, "Tokens read from a cache; left out: as input.")
     cache_write: float | None = setting(None, "Tokens written to a cache; left out: as input.")
     cache_write_1h: float | None = setting(None, "Of these, what is kept for an hour; left out: as cache_write.")
+    long_context: LongContextPrice | None = setting(
+        None, "{ above, input, output, … }: what it costs with more input than that; left out: the same."
+    )
     since: str = setting("", 'The first day of it (UTC), as "2026-12-01"; left out: always.')
 
 

@@ -236,6 +236,7 @@ class LimitAdmission:
         for route in routes:
             price = self.prices.of(route.provider, route.model, envelope.model, now)
             if price is not None:
+                price = price.for_input(given)
                 cost = (given * price.input + made * price.output) // 1000
                 if cost > dearest:
                     dearest = cost

@@ -16,6 +16,7 @@ class AuditEntry(msgspec.Struct, kw_only=True):
     operator: str
     """Whose key it was; '' where nobody's."""
     address: str
+    """Where from; '' where it was a signal."""
     action: str
     """``key.mint``, ``pool.disable`` …; of what was refused, method and path."""
     target: object = None
@@ -28,7 +29,7 @@ class AuditEntry(msgspec.Struct, kw_only=True):
 
     def __str__(self) -> str:
         """Return the line as the daemon's log has it."""
-        parts = [f"audit: {self.operator or '-'} at {self.address} {self.action}"]
+        parts = [f"audit: {self.operator or '-'} at {self.address or '-'} {self.action}"]
         told = (("target", self.target), ("before", self.before), ("after", self.after), ("error", self.error or None))
         parts += [f"{name}={msgspec.json.encode(value).decode()}" for name, value in told if value is not None]
         return " ".join([*parts, f"request={self.request_id}"])

@@ -11,33 +11,29 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from zope.interface import implementer
 
 from claudeproxyd.errors import Refusal
 from claudeproxyd.interfaces import IUsageSink
 from claudeproxyd.observe.exposition import Exemplar, Histogram, Labels
+from claudeproxyd.observe.label_table import MAX_LABEL_CHARACTERS, OTHER, LabelTable
 from claudeproxyd.observe.registry import MetricRegistry
 from claudeproxyd.observe.scrub import redact
+from claudeproxyd.observe.spending import Spending
 from claudeproxyd.observe.usage import COUNT_TOKENS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Set
+    from collections.abc import Iterable
 
     from claudeproxyd.observe.access_log import AccessEntry
     from claudeproxyd.observe.usage import UsageRecord
-
-OTHER = "other"
 
 #: Model names with a label of their own.
 MAX_MODELS = 100
 #: Clients with one: those of whom something was counted first.
 MAX_CLIENTS = 1000
-#: How many label sets a table has before models are no longer told apart in new ones.
-MAX_ROWS = 500
-#: Characters of a model's label.
-MAX_LABEL_CHARACTERS = 200
 
 #: Seconds: the conventions' own boundaries, and three more for answers that take minutes.
 DURATION_BUCKETS = tuple(2**n / 100 for n in range(17))
@@ -47,31 +43,6 @@ OVERHEAD_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 
 TOKEN_BUCKETS = tuple(4**n for n in range(14))
 
 _STATUSES = {status: str(status) for status in range(100, 1000)}
-
-Row = TypeVar("Row")
-T = TypeVar("T")
-
-
-class _Table(dict[Labels, Row]):
-    """A row of figures for each label set, made on first use. The second label is the model: a full table folds it,
-    unless the operator named it."""
-
-    def __init__(self, make: Callable[[], Row], named: Set[str]) -> None:
-        super().__init__()
-        self._make = make
-        self._named = named
-
-    def __missing__(self, key: Labels) -> Row:
-        if len(self) >= MAX_ROWS and key[1] not in self._named:
-            key = (key[0], OTHER, *key[2:])
-        row = self.get(key)
-        if row is None:
-            row = self[key] = self._make()
-        return row
-
-    def each(self, figure: Callable[[Row], T]) -> dict[Labels, T]:
-        """Return one value of all rows."""
-        return {key: figure(row) for key, row in self.items()}
 
 
 class _Requests:
@@ -92,16 +63,6 @@ class _Answers:
         self.duration = Histogram(DURATION_BUCKETS)
         self.first_byte = Histogram(DURATION_BUCKETS)
         self.first_content = Histogram(DURATION_BUCKETS)
-
-
-class _Spent:
-    """By one client, on one model."""
-
-    __slots__ = ("cache_read", "cache_write", "input", "nano_usd", "output", "unpriced")
-
-    def __init__(self) -> None:
-        self.input = self.output = self.cache_read = self.cache_write = 0
-        self.nano_usd = self.unpriced = 0
 
 
 class _Attempts:
@@ -142,19 +103,19 @@ class Metrics(MetricRegistry):
         """Labels of clients, by their names."""
         self._named: set[str] = set()
         """The labels of those that the operator named."""
-        self._requests = _Table(_Requests, self._named)
-        self._answers = _Table(_Answers, self._named)
-        self._attempts = _Table(_Attempts, self._named)
-        self._counts = _Table(_Attempts, self._named)
+        self._requests = LabelTable(_Requests, self._named)
+        self._answers = LabelTable(_Answers, self._named)
+        self._attempts = LabelTable(_Attempts, self._named)
+        self._counts = LabelTable(_Attempts, self._named)
         """Attempts to count tokens, by the same labels: only attempts and bytes are counted."""
-        self._spent = _Table(_Spent, self._named)
+        self._spending = Spending(self._named)
         self._refused: Counter[Labels] = Counter()
         """Requests by client and why they were refused."""
         self._overhead = Histogram(OVERHEAD_BUCKETS)
         self._events = self._client_in = self._client_out = 0
         self._register_requests()
         self._register_attempts()
-        self._register_spent()
+        self._spending.register(self)
 
     def name_models(self, names: Iterable[str]) -> None:
         """Give the configuration's models labels of their own, whatever else clients ask for."""
@@ -216,15 +177,8 @@ class Metrics(MetricRegistry):
         attempts.cache_read += read
         attempts.cache_write += written
         attempts.thinking += record.thinking_tokens or 0
-        spent = self._spent[self._clients.get(record.client) or self._new_client(record.client), model]
-        spent.input += fresh
-        spent.output += output
-        spent.cache_read += read
-        spent.cache_write += written
-        if record.nano_usd is None:
-            spent.unpriced += fresh + output + read + written
-        else:
-            spent.nano_usd += record.nano_usd
+        client = self._clients.get(record.client) or self._new_client(record.client)
+        self._spending.add(record, client, model)
 
     def _note(self, entry: AccessEntry, answers: _Answers) -> None:
         """Have a request that is traced be an example of its figures."""
@@ -367,30 +321,6 @@ class Metrics(MetricRegistry):
                 for kind, histogram in (("input", row.inputs), ("output", row.outputs))
             },
             (*attempt, "gen_ai_token_type"),
-        )
-
-    def _register_spent(self) -> None:
-        self.counter(
-            "claudeproxyd_client_tokens_total",
-            "Tokens that clients' requests took, by kind.",
-            lambda: {
-                (*key, kind): getattr(row, kind)
-                for key, row in self._spent.items()
-                for kind in ("input", "output", "cache_read", "cache_write")
-            },
-            ("client", "model", "kind"),
-        )
-        self.counter(
-            "claudeproxyd_cost_usd_total",
-            "What clients' requests cost, where the model has a price.",
-            lambda: self._spent.each(lambda row: row.nano_usd / 1e9),
-            ("client", "model"),
-        )
-        self.counter(
-            "claudeproxyd_unpriced_tokens_total",
-            "Tokens of models without a price.",
-            lambda: self._spent.each(lambda row: row.unpriced),
-            ("client", "model"),
         )
 
 

@@ -114,6 +114,15 @@ class RateTests(LimitsTestCase):
         self.use(now=NOON + 6)
         self.assertFalse(self.has_room(now=NOON + 6.1))
 
+    def test_all_of_it(self) -> None:
+        """Is told for when all that was used is refilled; at once where nothing was, and whatever there is room for."""
+        self.make(limit(per="minute"))
+        (counter,) = self.limits.counters(ANN)
+        for used, seconds in ((0, 0), (3, 18), (9, 72)):
+            self.use(requests=used)
+            self.assertEqual(counter.resets_at(NOON), NOON + seconds)
+        self.assertEqual(counter.resets_at(NOON + 72), NOON + 72)
+
     def test_overdrawn(self) -> None:
         """What was used beyond it is waited for."""
         self.make(limit(per="hour", measure="tokens", amount=3600))

@@ -215,6 +215,12 @@ class Limits(CommandTestCase):
         for words in ("20%", "$100.00", "$500.00", "laptop", "1 d 01 h"):
             self.assertIn(words, second)
 
+    def test_anew(self) -> None:
+        """In whole seconds, since a rate refills from moment to moment; what is all there is so now."""
+        for resets_at, told in ((0.0, "now"), (-3.0, "now"), (0.991, "1 s"), (18.2, "19 s"), (59.5, "1 min")):
+            counter = ToldCounter("all", "", "requests", "minute", 10.0, 3.0, 0.0, resets_at)
+            self.assertTrue(limits_in_words([counter], 0.0).endswith(f"  minute  {told:>7}"), told)
+
     def test_none(self) -> None:
         """No counter is said to be none."""
         self.admin.tell("/admin/v1/limits", [])

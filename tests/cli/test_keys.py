@@ -88,7 +88,13 @@ class Keys(CommandTestCase):
             self.assertRaises(UsageError, seconds_of, "overlap", text)
 
     def test_command_line(self) -> None:
-        """A line that names no command, no key or no label is a mistake."""
-        for argv in ([], ["mint"], ["mint", "a", "b"], ["mint", "--label", "team", "a"], ["erase", "a"]):
+        """A line that names no command, no key or no label is a mistake, and it is said what is missing."""
+        for argv, words in (
+            ([], "keys: which command?"),
+            (["mint"], "which key? its NAME, and one alone"),
+            (["revoke", "a", "b"], "which key? its NAME, and one alone"),
+            (["mint", "--label", "team", "a"], "must be NAME=VALUE"),
+            (["erase", "a"], "erase"),
+        ):
             with self.subTest(argv):
-                self.assertRaises(UsageError, KeysCommand().parseOptions, argv)
+                self.assertIn(words, str(self.assertRaises(UsageError, KeysCommand().parseOptions, argv)))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 
+from claudeproxyd.accounts.prices import Price
 from claudeproxyd.config.accounts import AccountsPlace, first_day, passwords_of, place_of, waiting_name
 from claudeproxyd.config.report import report
 from claudeproxyd.config.schema import Accounts
-from claudeproxyd.configured import secrets_of
+from claudeproxyd.configured import prices_of, secrets_of
 from tests.config.support import MAKERS, SANDBOX, ConfigTestCase
 
 PRICE = '[[prices]]\nmodel = "claude-*"\ninput = 5.0\noutput = 25\n'
@@ -91,9 +92,18 @@ class AccountsTests(ConfigTestCase):
         (price,) = self.load(PRICE + SANDBOX).config.prices
         self.assertEqual((price.input, price.output, price.cache_read, price.provider), (5.0, 25.0, None, "*"))
 
+    def test_price_of_long_contexts(self) -> None:
+        """Beside the usual one, and caches may be left out."""
+        more = "long_context = { above = 200_000, input = 10, output = 37.5, cache_read = 1 }\n"
+        price = prices_of(self.load(PRICE + more + SANDBOX)).of("sandbox", "claude-x", "claude-x", 0.0)
+        beyond = Price.per_million(10, 37.5, 1)
+        self.assertEqual(price, Price.per_million(5, 25, above=200_000, beyond=beyond))
+
     def test_bad_prices(self) -> None:
         """Each names the member."""
         for more, path in (
+            ("long_context = { above = 0, input = 1, output = 1 }", "prices[0].long_context.above"),
+            ("long_context = { above = 200_000, input = 1 }", "prices[0].long_context.output"),
             ('since = "tomorrow"', "prices[0].since"),
             ("cache_read = -1", "prices[0].cache_read"),
             ('output_tokens = "x"', "prices[0].output_tokens"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from claudeproxyd.config import accounts
 from claudeproxyd.config.report import report
 from claudeproxyd.executors.bedrock.maker import BedrockMaker
 from tests.config.support import MAKERS, SANDBOX, ConfigTestCase, FakeMaker
@@ -60,6 +61,8 @@ listens on tcp:8765
 no administration
 state: Redis at h:6379, database 1, under claudeproxyd:
 accounts: {folder}/accounts.db
+limits: none
+prices: the published ones
 
 clients:
   laptop: key ****, models *, at most 3 at once
@@ -91,6 +94,7 @@ class ReportTests(ConfigTestCase):
         """Everything that was configured is there, in its words, and no secret is."""
         self.environ["A_KEY"] = "hunter2"
         self.write("key", "hunter2")
+        self.patch(accounts, "find_spec", lambda name: object())
         self.makers["bedrock"] = FakeMaker(
             "bedrock", MAKERS["bedrock"].default_base_url, ("aws",), like=BedrockMaker(), others=["https://b.example"]
         )
@@ -107,6 +111,18 @@ class ReportTests(ConfigTestCase):
         self.assertIn("credential default: needs no secret", text)
         self.assertIn("every name goes to each provider that serves it, in this order: sandbox", text)
         self.assertNotIn("warnings", text)
+
+    def test_limits_and_prices(self) -> None:
+        """How many there are, and whether the published prices are installed: without one nothing costs anything."""
+        limit = '[[limits]]\nname = "%s"\nrequests = 3\nper = "day"\n'
+        price = '[[prices]]\nmodel = "*"\ninput = 1\noutput = 1\n'
+        for installed, more, told in (
+            (False, "", "limits: none\nprices: none\n"),
+            (True, price + limit % "a", "limits: 1\nprices: 1 of the configuration, then the published ones\n"),
+            (False, price * 2 + limit % "a" + limit % "b", "limits: 2\nprices: 2 of the configuration\n"),
+        ):
+            self.patch(accounts, "find_spec", lambda name, is_there=installed: object() if is_there else None)
+            self.assertIn(told, report(self.load(SANDBOX + more), self.makers))
 
     def test_operators(self) -> None:
         """Who may administrate is listed with the role, and who may call by a minted key is told."""

@@ -119,6 +119,15 @@ class LimitAdmissionTests(SynchronousTestCase):
         self.admission.admit(request(max_tokens=1000))
         self.assertEqual(self.reserved(), [30_000_000])
 
+    def test_money_of_long_contexts(self) -> None:
+        """What may have more input than the price is for reserves by the price beyond."""
+        self.limit(measure="usd", amount=10**12)
+        beyond = Price.per_million(0, 60)
+        price = Price.per_million(0, 30, above=200_000, beyond=beyond)
+        self.admission.prices = Prices([OwnPrice(model="*", price=price)])
+        self.admission.admit(request(max_tokens=1000, size=1_000_000))
+        self.assertEqual(self.reserved(), [60_000_000])
+
     def test_counting_is_free(self) -> None:
         """A count_tokens is neither refused nor counted."""
         self.limit(measure="requests", amount=1)

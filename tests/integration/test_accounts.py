@@ -270,21 +270,25 @@ async def agree(daemon: Daemon, rows: list[dict[str, Any]], since: float) -> Non
     metrics = await daemon.metrics()
     of_process = [row for row in rows if row["request_id"] >= f"req_{int(since * 1000):012x}"]
     assert of_process
-    for client in {row["client"] for row in of_process}:
-        of_client = [row for row in of_process if row["client"] == client]
-        counted = dict.fromkeys(SUMS, 0.0)
-        usd = 0.0
-        for sample, value in metrics.items():  # a model is named there once it has answered
-            if f'{{client="{client}",' not in sample:
-                continue
-            if sample.startswith("claudeproxyd_cost_usd_total"):
-                usd += value
-            elif sample.startswith("claudeproxyd_client_tokens_total"):
-                kind = sample.rpartition('kind="')[2].removesuffix('"}') + "_tokens"
-                if kind in counted:
-                    counted[kind] += value
-        assert counted == sums(of_client)
-        assert round(usd * 1e9) == nano_usd(of_client)
+    for by, label, cost, tokens in (
+        ("client", 'client="{}"', "claudeproxyd_cost_usd_total", "claudeproxyd_client_tokens_total"),
+        ("label.team", 'value="{}"', "claudeproxyd_label_cost_usd_total", "claudeproxyd_label_tokens_total"),
+    ):
+        for who in {row[by] for row in of_process}:
+            of_one = [row for row in of_process if row[by] == who]
+            counted = dict.fromkeys(SUMS, 0.0)
+            usd = 0.0
+            for sample, value in metrics.items():  # a model is named there once it has answered
+                if label.format(who) not in sample:
+                    continue
+                if sample.startswith(cost):
+                    usd += value
+                elif sample.startswith(tokens):
+                    kind = sample.rpartition('kind="')[2].removesuffix('"}') + "_tokens"
+                    if kind in counted:
+                        counted[kind] += value
+            assert counted == sums(of_one)
+            assert round(usd * 1e9) == nano_usd(of_one)
 
 
 def sums(rows: list[dict[str, Any]]) -> dict[str, int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from time import time
@@ -204,23 +205,27 @@ async def test_same_figures_everywhere(start_daemon: StartDaemon, upstream: Upst
 
 @ensureDeferred
 async def test_limits(start_daemon: StartDaemon, upstream: Upstream, browser: Browser, tmp_path: Path) -> None:
-    """The fullest comes first, in the colour of how full it is; a request that is refused is found by its id."""
+    """The fullest comes first, in the colour of how full it is, with when it begins anew, or has refilled; a request
+    that is refused is found by its id."""
     limits = "".join(
         f'[[limits]]\nname = "{name}"\nusd = {usd}\nper = "day"\n{more}\n'
         for name, usd, more in (("roomy", 1000.0, ""), ("nearly", 0.034, 'each = "client"'), ("over", 0.01, ""))
     )
+    limits += '[[limits]]\nname = "refills"\nrequests = 300\nper = "hour"\n'
     daemon = await start_daemon(ledger(tmp_path) + limits + provider(upstream))
     await enter(browser, daemon, view="#limits")
-    await browser.until("document.querySelectorAll('#limits .card').length === 5")
+    await browser.until("document.querySelectorAll('#limits .card').length === 6")
     cards = await browser.evaluate(
         "[...document.querySelectorAll('#limits .card')].map(each => [each.className, each.innerText])"
     )
-    assert [colour for colour, _ in cards] == ["card bad", "card warn", "card good", "card good", "card good"]
+    assert [colour for colour, _ in cards] == ["card bad", "card warn", *["card good"] * 4]
     assert "over" in cards[0][1]
     assert "client: laptop" in cards[1][1]
     assert "$0.03 of $0.034 a day" in cards[1][1]
     assert "begins anew" in cards[1][1]
     assert EVIL in cards[-1][1] + cards[-2][1]
+    (refilling,) = [words for _, words in cards if "refills" in words]
+    assert re.search(r"refills steadily, all of it in [23]\d s", refilling), refilling  # three requests, of 300 an hour
     refused = await wire.post(daemon.port, wire.Message().encode())
     assert refused.status == 429
     request_id = refused.headers["x-claudeproxyd-request-id"]

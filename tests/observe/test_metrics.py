@@ -19,7 +19,9 @@ import claudeproxyd
 from claudeproxyd.interfaces import IUsageSink
 from claudeproxyd.observe.access_log import AccessEntry
 from claudeproxyd.observe.exposition import wants_open_metrics
-from claudeproxyd.observe.metrics import MAX_CLIENTS, MAX_MODELS, MAX_ROWS, Metrics
+from claudeproxyd.observe.label_table import MAX_ROWS
+from claudeproxyd.observe.metrics import MAX_CLIENTS, MAX_MODELS, Metrics
+from claudeproxyd.observe.spending import MAX_LABELS
 from claudeproxyd.observe.usage import UsageRecord
 from tests.speed import slowness
 
@@ -128,6 +130,41 @@ class MetricsTests(SynchronousTestCase):
         self.assertEqual(at(samples, "claudeproxyd_unpriced_tokens_total", **key), 1324)
         for kind, count in (("input", 30), ("output", 900), ("cache_read", 3000), ("cache_write", 42)):
             self.assertEqual(at(samples, "claudeproxyd_client_tokens_total", kind=kind, **key), count)
+
+    def test_labels(self) -> None:
+        """The same by each label that a client has, and by client still, whatever its labels are by then."""
+        for client, labels in (
+            ("ann", {"team": "ads", "site": "oslo"}),
+            ("bob", {"team": "ads"}),
+            ("ann", {"team": "search"}),
+            ("carl", {}),
+        ):
+            for nano in (1, None):
+                self.metrics.record(record(client=client, labels=labels, nano_usd=nano))
+        samples = scrape(self.metrics)
+        for label, value, times in (("team", "ads", 2), ("team", "search", 1), ("site", "oslo", 1)):
+            key = {"label": label, "value": value, "model": "sonnet"}
+            self.assertEqual(at(samples, "claudeproxyd_label_cost_usd_total", **key), times / 1e9)
+            self.assertEqual(at(samples, "claudeproxyd_label_unpriced_tokens_total", **key), times * 1324)
+            for kind, count in (("input", 20), ("output", 600), ("cache_read", 2000), ("cache_write", 28)):
+                self.assertEqual(at(samples, "claudeproxyd_label_tokens_total", kind=kind, **key), times * count)
+        self.assertEqual(sum(name == "claudeproxyd_label_cost_usd_total" for name, _ in samples), 3)
+        for client, times in (("ann", 2), ("bob", 1), ("carl", 1)):
+            self.assertEqual(at(samples, "claudeproxyd_cost_usd_total", client=client, model="sonnet"), times / 1e9)
+
+    def test_too_many_labels(self) -> None:
+        """Values that tokens bring are told apart up to a bound; what the rest spends is in the sums."""
+        for n in range(MAX_LABELS + 7):
+            self.metrics.record(record(client="ci", labels={"mail": f"m{n}", "team": "ads"}, nano_usd=1))
+        spent: Counter[str] = Counter()
+        for (name, labels), value in scrape(self.metrics).items():
+            if name == "claudeproxyd_label_cost_usd_total":
+                told = dict(labels)
+                spent[told["label"]] += round(value * 1e9)
+                spent[f"{told['label']}={told['value']}"] += 1
+        self.assertEqual((spent["mail"], spent["team"]), (MAX_LABELS + 7, MAX_LABELS + 7))
+        self.assertLessEqual(len(spent), MAX_LABELS + 4)
+        self.assertEqual((spent["mail=other"], spent["team=ads"]), (1, 1))
 
     def test_histogram(self) -> None:
         """Buckets are cumulative, limits inclusive, and sum and count agree with what was observed."""

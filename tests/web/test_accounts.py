@@ -139,7 +139,10 @@ class LedgerPages(SynchronousTestCase):
     def test_bad_questions(self) -> None:
         """Refused, in words."""
         for target, words in (
-            ("/admin/v1/usage?by=key", "cannot be asked by key"),
+            (
+                "/admin/v1/usage?by=key",
+                "cannot be asked by key, but by day, client, model, model_served, provider, credential and label.NAME",
+            ),
             ("/admin/v1/usage?format=xml", "format"),
             ("/admin/v1/usage?from=yesterday", "from"),
             ("/admin/v1/usage?since=2026-01-01", "since"),
