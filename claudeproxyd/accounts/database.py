@@ -11,13 +11,12 @@ from itertools import starmap
 from secrets import token_hex
 from typing import TYPE_CHECKING
 
-from claudeproxyd.accounts.ledger_database import ForeignLedger, LedgerDatabase
+from claudeproxyd.accounts.ledger_database import ForeignLedger, LedgerDatabase, in_order
 from claudeproxyd.accounts.rows import QUARTER, Series, day_rows, row_of
 from claudeproxyd.accounts.schema import ATTEMPTS, BLOCK, FIGURES, SERIES, SQLITE, VERSION, tables
 from claudeproxyd.config.regular_files import identity_of
 
 if TYPE_CHECKING:
-    from claudeproxyd.accounts.rows import Question
     from claudeproxyd.observe.usage import UsageRecord
 
 APPLICATION = 0x6370786C
@@ -35,7 +34,6 @@ _ADD = (
 )
 _DAYS = "days WHERE block BETWEEN ? AND ? AND day BETWEEN ? AND ?"
 _SUMS = ", ".join(f"sum({name}) AS {name}" for name in FIGURES)
-_ORDER = "nano_usd DESC, input_tokens DESC"
 _IS_SERIES = " AND ".join(f"{name} = ?" for name in SERIES)
 _NEW_SERIES = f"INSERT OR IGNORE INTO series ({', '.join(SERIES)}) VALUES ({', '.join('?' * len(SERIES))})"
 
@@ -139,22 +137,34 @@ class LedgerFile(LedgerDatabase):
     def _label(self, name: str) -> str:
         return f'$."{name}"'
 
-    def _totals(self, question: Question, labels: Sequence[str]) -> str:
-        return _first_of_many(question.by) if self._are_many(question, labels) else _totals(question.by)
+    def _column(self, name: str) -> str:
+        return "coalesce(json_extract(labels, ?), '')" if name.startswith("label.") else name
 
-    def _are_many(self, question: Question, labels: Sequence[str]) -> bool:
-        """Whether there may be more groups than are wanted, by days and names: then it pays to look for these first."""
-        names = [name for name in question.by if name != "day"]
-        if not question.limit or not names or "day" not in question.by:
-            return False
-        connection = self._opened()
-        (first,) = connection.execute(
-            "SELECT min(block) FROM days WHERE block >= ?", (question.since // BLOCK,)
-        ).fetchone()
-        of_series = f"SELECT count(*) FROM (SELECT DISTINCT {', '.join(map(_column, names))} FROM series)"
-        (count,) = connection.execute(of_series, labels).fetchone()
-        days = question.until + 1 - max(question.since, (first or 0) * BLOCK)
-        return bool(count * days > question.limit)
+    def _totals(self, by: Sequence[str]) -> str:
+        groups = [f"{self._column(name)} AS g{place}" for place, name in enumerate(by)]
+        days = _DAYS
+        if "day" not in by:  # few series, read in their order: they are named when they are added up
+            days = f"(SELECT series, {_SUMS} FROM {days} GROUP BY block, series)"
+        elif by != ["day"]:
+            days = f"(SELECT * FROM {days})"
+        named = "" if by == ["day"] else " AS f JOIN series ON series.id = f.series"
+        grouped = f" GROUP BY {', '.join(f'g{place}' for place in range(len(by)))}" if by else ""
+        return f"SELECT {', '.join([*groups, _SUMS])} FROM {days}{named}{grouped} ORDER BY {in_order(by)} LIMIT ?"
+
+    def _first_of_many(self, by: Sequence[str]) -> str:
+        names = [f"g{place}" for place, name in enumerate(by) if name != "day"]
+        columns = [f"{self._column(name)} AS g{place}" for place, name in enumerate(by) if name != "day"]
+        groups = [f"first.day AS g{place}" if name == "day" else f"g{place}" for place, name in enumerate(by)]
+        return (
+            f"WITH named AS MATERIALIZED (SELECT *, dense_rank() OVER (ORDER BY {', '.join(names)}) AS rank"
+            f" FROM (SELECT id, {', '.join(columns)} FROM series)),"
+            " first AS MATERIALIZED (SELECT rank, day, sum(nano_usd) AS cost, sum(input_tokens) AS given"
+            f" FROM {_DAYS.replace('days WHERE', 'days JOIN named ON named.id = days.series WHERE')}"
+            " GROUP BY rank, day ORDER BY cost DESC, given DESC, rank, day LIMIT ?)"
+            f" SELECT {', '.join([*groups, _SUMS])} FROM first CROSS JOIN named USING (rank) CROSS JOIN days"
+            f" ON days.block = first.day / {BLOCK} AND days.series = named.id AND days.day = first.day"
+            f" GROUP BY rank, first.day ORDER BY {in_order(by)}"
+        )
 
     def close(self) -> None:
         """Let go of it."""
@@ -178,44 +188,3 @@ def _number(connection: sqlite3.Connection, series: Series) -> int:
     connection.execute(_NEW_SERIES, series)
     (number,) = connection.execute(f"SELECT id FROM series WHERE {_IS_SERIES}", series).fetchone()
     return int(number)
-
-
-def _totals(by: Sequence[str]) -> str:
-    """Return the statement that adds up days; see :meth:`LedgerDatabase._totals`."""
-    groups = [f"{_column(name)} AS g{place}" for place, name in enumerate(by)]
-    days = _DAYS
-    if "day" not in by:  # few series, read in their order: they are named when they are added up
-        days = f"(SELECT series, {_SUMS} FROM {days} GROUP BY block, series)"
-    elif by != ["day"]:
-        days = f"(SELECT * FROM {days})"
-    named = "" if by == ["day"] else " AS f JOIN series ON series.id = f.series"
-    grouped = f" GROUP BY {', '.join(f'g{place}' for place in range(len(by)))}" if by else ""
-    ordered = "".join(f", g{place}" for place in range(len(by)))
-    return f"SELECT {', '.join([*groups, _SUMS])} FROM {days}{named}{grouped} ORDER BY {_ORDER}{ordered} LIMIT ?"
-
-
-def _first_of_many(by: Sequence[str]) -> str:
-    """Return the statement that adds up days by names, as few as are wanted of many groups.
-
-    Two figures decide which groups these are, and they alone are added up in full; until then groups are ranks and
-    days, since numbers are cheaper to sort than texts. Its values are those of
-    :func:`_totals`.
-    """
-    names = [f"g{place}" for place, name in enumerate(by) if name != "day"]
-    columns = [f"{_column(name)} AS g{place}" for place, name in enumerate(by) if name != "day"]
-    groups = [f"first.day AS g{place}" if name == "day" else f"g{place}" for place, name in enumerate(by)]
-    ordered = "".join(f", g{place}" for place in range(len(by)))
-    return (
-        f"WITH named AS MATERIALIZED (SELECT *, dense_rank() OVER (ORDER BY {', '.join(names)}) AS rank"
-        f" FROM (SELECT id, {', '.join(columns)} FROM series)),"
-        " first AS MATERIALIZED (SELECT rank, day, sum(nano_usd) AS cost, sum(input_tokens) AS given"
-        f" FROM {_DAYS.replace('days WHERE', 'days JOIN named ON named.id = days.series WHERE')}"
-        " GROUP BY rank, day ORDER BY cost DESC, given DESC, rank, day LIMIT ?)"
-        f" SELECT {', '.join([*groups, _SUMS])} FROM first CROSS JOIN named USING (rank) CROSS JOIN days"
-        f" ON days.block = first.day / {BLOCK} AND days.series = named.id AND days.day = first.day"
-        f" GROUP BY rank, first.day ORDER BY {_ORDER}{ordered}"
-    )
-
-
-def _column(name: str) -> str:
-    return "coalesce(json_extract(labels, ?), '')" if name.startswith("label.") else name

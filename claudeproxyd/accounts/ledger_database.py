@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 ALL = 2**63 - 1
 """Groups, where all are wanted."""
+MANY = 4
+"""Times as many groups as are wanted. Of fewer, adding all up once takes no longer than reading the first again."""
 MAX_SERIES = 100_000
 """Series whose numbers are remembered."""
 
@@ -128,17 +130,44 @@ class LedgerDatabase(ABC):
         check_by(by)
         labels = [self._label(name.removeprefix("label.")) for name in by if name.startswith("label.")]
         values = (*labels, since // BLOCK, until // BLOCK, since, until, question.limit or ALL)
-        rows = self._ask(self._totals(question, labels), values)
-        return [answer_of(by, row) for row in rows if row[-1] is not None]
+        statement = self._first_of_many(by) if self._are_many(question, labels) else self._totals(by)
+        return [answer_of(by, row) for row in self._ask(statement, values) if row[-1] is not None]
+
+    def _are_many(self, question: Question, labels: Sequence[str]) -> bool:
+        """Whether there may be far more groups than are wanted, by days and names: then it pays to look for these
+        first, though their rows are read again."""
+        names = [name for name in question.by if name != "day"]
+        if not question.limit or not names or "day" not in question.by:
+            return False
+        ((first,),) = self._ask("SELECT min(block) FROM days WHERE block >= ?", (question.since // BLOCK,))
+        of_series = f"SELECT DISTINCT {', '.join(map(self._column, names))} FROM series"
+        ((count,),) = self._ask(f"SELECT count(*) FROM ({of_series}) AS f", labels)
+        days = question.until + 1 - max(question.since, int(str(first or 0)) * BLOCK)
+        return int(str(count)) * days > MANY * question.limit
 
     @abstractmethod
     def _label(self, name: str) -> str:
         """Return how a label is named in the values of :meth:`_totals`."""
 
     @abstractmethod
-    def _totals(self, question: Question, labels: Sequence[str]) -> str:
-        """Return the statement that adds up days; its values are *labels*, then blocks and days, first and last, and
-        how many groups are wanted."""
+    def _column(self, name: str) -> str:
+        """Return the expression for what a series has by that name, with a label's in the values."""
+
+    @abstractmethod
+    def _totals(self, by: Sequence[str]) -> str:
+        """Return the statement that adds up days; its values are labels, then blocks and days, first and last, and
+        how many groups are wanted.
+
+        Groups that cost the same are in the order of their names, and then of their days.
+        """
+
+    @abstractmethod
+    def _first_of_many(self, by: Sequence[str]) -> str:
+        """Return the statement that adds up days by names, as few groups as are wanted of many.
+
+        Two figures decide which groups these are, and they alone are added up in full; until then groups are ranks and
+        days, since numbers are cheaper to sort than texts. Its values, and their order, are those of :meth:`_totals`.
+        """
 
     def attempts(self, where: Mapping[str, str], after: float, limit: int) -> list[dict[str, object]]:
         """See :class:`~claudeproxyd.interfaces.ILedgerDatabase`."""
@@ -186,3 +215,9 @@ class LedgerDatabase(ABC):
     def close(self) -> None:
         """Let go of it."""
         self._series.clear()
+
+
+def in_order(by: Sequence[str]) -> str:
+    """Return how groups are sorted, ``g0`` to what they are by: by cost, then by names, and then by day."""
+    groups = sorted((name == "day", place) for place, name in enumerate(by))
+    return "".join(["nano_usd DESC, input_tokens DESC", *(f", g{place}" for _, place in groups)])

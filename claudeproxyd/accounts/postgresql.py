@@ -16,12 +16,11 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import psycopg
 
-from claudeproxyd.accounts.ledger_database import ForeignLedger, LedgerDatabase
+from claudeproxyd.accounts.ledger_database import ForeignLedger, LedgerDatabase, in_order
 from claudeproxyd.accounts.rows import QUARTER, Series, day_rows, row_of
-from claudeproxyd.accounts.schema import ATTEMPTS, FIGURES, SERIES, VERSION, SqlTypes, tables
+from claudeproxyd.accounts.schema import ATTEMPTS, BLOCK, FIGURES, SERIES, VERSION, SqlTypes, tables
 
 if TYPE_CHECKING:
-    from claudeproxyd.accounts.rows import Question
     from claudeproxyd.observe.usage import UsageRecord
 
 SCHEMA = "claudeproxyd"
@@ -74,6 +73,8 @@ _ADD = (
     " ON CONFLICT (block, series, day) DO UPDATE SET "
     + ", ".join(f"{name} = days.{name} + excluded.{name}" for name in FIGURES)
 )
+_DAYS = "days WHERE block BETWEEN ? AND ? AND day BETWEEN ? AND ?"
+_SUMS = ", ".join(f"sum({name})::bigint AS {name}" for name in FIGURES)
 
 Connection = psycopg.Connection[tuple[object, ...]]
 
@@ -86,6 +87,7 @@ def open_database(dsn: str, where: str, **more: str) -> Connection:
     connection = psycopg.connect(whole, autocommit=True, prepare_threshold=None)
     try:
         connection.execute(f"SET lock_timeout = {int(LOCK_TIMEOUT * 1000)}")
+        connection.execute("SET jit = off")  # to compile a statement takes longer than to answer it
         if "search_path" not in str(given.get("options", "")):
             connection.execute(f"SET search_path = {SCHEMA}")
         if _version(connection) < VERSION:
@@ -183,8 +185,35 @@ class PostgresLedger(LedgerDatabase):
     def _label(self, name: str) -> str:
         return _text(name)
 
-    def _totals(self, question: Question, labels: Sequence[str]) -> str:
-        return _totals(question.by)
+    def _column(self, name: str) -> str:
+        return """coalesce(labels::jsonb ->> ?, '') COLLATE "C\"""" if name.startswith("label.") else name
+
+    def _totals(self, by: Sequence[str]) -> str:
+        groups = [f"{self._column(name)} AS g{place}" for place, name in enumerate(by)]
+        if "day" not in by:  # few series: they are named when they are added up
+            days = f"(SELECT series, {_SUMS} FROM {_DAYS} GROUP BY series) AS f"
+        else:
+            days = f"(SELECT * FROM {_DAYS}) AS f"
+        named = " JOIN series ON series.id = f.series" if list(by) not in ([], ["day"]) else ""
+        grouped = f" GROUP BY {', '.join(f'g{place}' for place in range(len(by)))}" if by else ""
+        return f"SELECT {', '.join([*groups, _SUMS])} FROM {days}{named}{grouped} ORDER BY {in_order(by)} LIMIT ?"
+
+    def _first_of_many(self, by: Sequence[str]) -> str:
+        names = [f"g{place}" for place, name in enumerate(by) if name != "day"]
+        columns = [f"{self._column(name)} AS g{place}" for place, name in enumerate(by) if name != "day"]
+        groups = [f"first.day AS g{place}" if name == "day" else f"g{place}" for place, name in enumerate(by)]
+        # OFFSET 0: the few rows are looked up, whatever the server thinks of how many they are
+        return (
+            f"WITH named AS NOT MATERIALIZED (SELECT *, dense_rank() OVER (ORDER BY {', '.join(names)}) AS rank"
+            f" FROM (SELECT id, {', '.join(columns)} FROM series) AS f),"
+            f" first AS MATERIALIZED (SELECT rank, day, {_sum('nano_usd')} AS cost, {_sum('input_tokens')} AS given"
+            f" FROM (SELECT * FROM {_DAYS}) AS f JOIN named ON named.id = f.series"
+            " GROUP BY rank, day ORDER BY cost DESC, given DESC, rank, day LIMIT ?)"
+            f" SELECT {', '.join([*groups, _SUMS])} FROM first JOIN named USING (rank) CROSS JOIN LATERAL"
+            f" (SELECT {', '.join(FIGURES)} FROM days WHERE block = first.day / {BLOCK} AND series = named.id"
+            " AND day = first.day OFFSET 0) AS f"
+            f" GROUP BY rank, first.day, {', '.join(names)} ORDER BY {in_order(by)}"
+        )
 
     # -- the connection
 
@@ -212,26 +241,12 @@ def _number(connection: Connection, series: Series) -> int:
     return int(str(found[0]))
 
 
-def _totals(by: Sequence[str]) -> str:
-    """Return the statement that adds up days; see :meth:`LedgerDatabase._totals`."""
-    groups = [f"{_column(name)} AS g{place}" for place, name in enumerate(by)]
-    sums = [f"sum({name})::bigint AS {name}" for name in FIGURES]
-    days = "days WHERE block BETWEEN ? AND ? AND day BETWEEN ? AND ?"
-    if "day" not in by:  # few series: they are named when they are added up
-        days = f"(SELECT series, {', '.join(sums)} FROM {days} GROUP BY series) AS f"
-    else:
-        days = f"(SELECT * FROM {days}) AS f"
-    named = " JOIN series ON series.id = f.series" if list(by) not in ([], ["day"]) else ""
-    grouped = f" GROUP BY {', '.join(f'g{place}' for place in range(len(by)))}" if by else ""
-    ordered = "".join(f", g{place}" for place in range(len(by)))
-    return (
-        f"SELECT {', '.join(groups + sums)} FROM {days}{named}{grouped}"
-        f" ORDER BY nano_usd DESC NULLS LAST, input_tokens DESC{ordered} LIMIT ?"
-    )
+def _sum(name: str) -> str:
+    """Return the expression for a sum, exact or an error, that is cheaper than ``sum`` of 64 bits, which is a numeric.
 
-
-def _column(name: str) -> str:
-    return "coalesce(labels::jsonb ->> ?, '')" if name.startswith("label.") else name
+    For many groups at that: it keeps 16 bytes for each of them, where the other has 80.
+    """
+    return f"sum(({name} >> 31)::integer) * 2147483648 + sum(({name} & 2147483647)::integer)"
 
 
 def _text(value: str) -> str:

@@ -10,7 +10,7 @@ import sys
 import time
 import tracemalloc
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from random import Random
 from typing import Any, ClassVar
@@ -27,10 +27,35 @@ from claudeproxyd.accounts.prices import NANO
 from claudeproxyd.accounts.rows import Question
 from claudeproxyd.accounts.schema import BLOCK, FIGURES, SERIES
 from claudeproxyd.interfaces import ILedgerDatabase
-from claudeproxyd.observe.usage import COUNT_TOKENS
+from claudeproxyd.observe.usage import COUNT_TOKENS, UsageRecord
 from tests.accounts.support import DAY, NOON, record
 
+GROUPINGS = (
+    [],
+    ["day"],
+    ["client"],
+    ["day", "client"],
+    ["client", "model", "day"],
+    ["client", "day", "model"],
+    ["label.team", "day", "model"],
+    ["day", "model", "label.team", "credential"],
+)
 DRAWN = st.lists(st.tuples(st.integers(0, 5), st.integers(1, 3), st.sampled_from("ab"), st.booleans()), max_size=30)
+
+
+def drawn_records() -> Iterator[UsageRecord]:
+    """Yield some of five days, of which many cost the same, or one nano-dollar more, of a great many."""
+    random = Random(7)
+    for number in range(900):
+        yield record(
+            number * 500,
+            client=f"c{random.randrange(200)}",
+            labels={"team": random.choice("aBbü")} if number % 5 else {},
+            model_asked=f"m{random.randrange(3)}",
+            credential=f"k{random.randrange(2)}",
+            nano_usd=random.choice((None, 1_000, 2**53, 2**53 + 1)),
+            input_tokens=random.choice((0, 10)),
+        )
 
 
 class LedgerTestCase(SynchronousTestCase):
@@ -177,27 +202,8 @@ class AskingTests(LedgerTestCase):
 
     def test_first(self) -> None:
         """As many as are wanted, and those are the first of all; whatever it is by, ties and absent labels included."""
-        random = Random(7)
-        self.ledger.enter(
-            record(
-                number * 500,
-                client=f"c{random.randrange(9)}",
-                labels={"team": f"t{random.randrange(3)}"} if number % 5 else {},
-                model_asked=f"m{random.randrange(3)}",
-                credential=f"k{random.randrange(2)}",
-                nano_usd=random.choice((None, 1_000, random.randrange(9_000))),
-                input_tokens=random.choice((0, 10, 1_000)),
-            )
-            for number in range(900)
-        )
-        for by in (
-            [],
-            ["day"],
-            ["client"],
-            ["day", "client"],
-            ["client", "model", "day"],
-            ["label.team", "day", "model"],
-        ):
+        self.ledger.enter(drawn_records())
+        for by in GROUPINGS:
             for since in (0, DAY + 1):
                 ledger = self.open()
                 every = ledger.totals(Question(since, DAY + 4, by))
@@ -239,11 +245,14 @@ class MonthTests(LedgerTestCase):
         """Write them, as they would have been added up."""
         super().setUp()
         random = Random(13)
+        self.fill([random.randrange(10**9) for _ in FIGURES])
+
+    def fill(self, figures: list[int]) -> None:
+        """Each combination has these on each day."""
         with closing(open_database(self.path)) as connection, connection:
             connection.executemany(
                 f"INSERT INTO series ({', '.join(SERIES)}) VALUES (?, ?, ?, ?, ?, ?)", self.OF_SERIES
             )
-            figures = [random.randrange(10**9) for _ in FIGURES]
             connection.executemany(
                 f"INSERT INTO days (block, series, day, {', '.join(FIGURES)}) VALUES (?, ?, ?{', ?' * len(FIGURES)})",
                 (
@@ -260,12 +269,16 @@ class MonthTests(LedgerTestCase):
         for by in ([], ["day"], ["client"], names, ["client", "day"], ["label.team", "day"], ["client", "model", "day"],
                    ["label.team", "client", "day"], [*names, "day"]):  # fmt: skip
             question = Question(DAY, DAY + self.DAYS - 1, by, 1000)
-            # in turn: what another program on the machine takes, it takes from both
-            turns = [(self.seconds(self.ledger.totals, question), self.seconds(self.read)) for _ in range(3)]
-            asked, read = map(min, zip(*turns, strict=True))
-            self.assertLess(asked, read, by)
+            self.check_effort(question)
             self.assertLess(self.peak(question), 50_000_000, by)
         self.assertLess(self.peak(Question(DAY, DAY + self.DAYS, ["client", "model", "day"])), 50_000_000)
+
+    def check_effort(self, question: Question) -> None:
+        """See above."""
+        # in turn: what another program on the machine takes, it takes from both
+        turns = [(self.seconds(self.ledger.totals, question), self.seconds(self.read)) for _ in range(3)]
+        asked, read = map(min, zip(*turns, strict=True))
+        self.assertLess(asked, read, question)
 
     def read(self) -> None:
         """All rows, as they are."""

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from functools import partial
 from importlib.util import find_spec
 from threading import Barrier, Thread
-from typing import Any
+from typing import Any, cast
 
 from hypothesis import given, settings
 from zope.interface.verify import verifyObject
 
+from claudeproxyd.accounts.database import LedgerFile
 from claudeproxyd.accounts.key_file import KeyFile, NoSuchKey, Stored
 from claudeproxyd.accounts.ledger_database import ForeignLedger
+from claudeproxyd.accounts.prices import NANO
 from claudeproxyd.accounts.rows import Question
+from claudeproxyd.accounts.schema import BLOCK, FIGURES, SERIES
 from claudeproxyd.interfaces import ILedgerDatabase
 from tests.accounts import test_database, test_key_file
 from tests.accounts.real_postgresql import MISSING, RealPostgres, server
@@ -71,6 +77,79 @@ class PostgresAskingTests(_PostgresTestCase, test_database.AskingTests):
     def setUp(self) -> None:
         self.server = empty()
         test_database.AskingTests.setUp(self)
+
+    def test_as_the_file(self) -> None:
+        """Groups and their order are those of the SQLite file, whatever the server sorts texts by."""
+        with psycopg.connect(self.server.url, autocommit=True) as connection:
+            connection.execute("DROP DATABASE IF EXISTS people")
+            connection.execute("CREATE DATABASE people TEMPLATE template0 LOCALE_PROVIDER icu ICU_LOCALE 'en'")
+        url = self.server.url.replace("/postgres?", "/people?")
+        file = LedgerFile(os.path.join(self.mktemp(), "accounts.db"))
+        shared = PostgresLedger("postgresql:///people", lambda: open_database(url, "postgresql:///people"))
+        for ledger in (file, shared):
+            self.addCleanup(ledger.close)
+            ledger.enter(test_database.drawn_records())
+        for by in test_database.GROUPINGS:
+            for limit in (0, 3, 50):
+                question = Question(DAY, DAY + 4, by, limit)
+                self.assertEqual(shared.totals(question), file.totals(question), question)
+
+
+class PostgresMonthTests(_PostgresTestCase, test_database.MonthTests):
+    """A month of 200 people is told as soon as of the file; by what the server says that it does, not by its time."""
+
+    def setUp(self) -> None:
+        self.server = empty()
+        test_database.MonthTests.setUp(self)
+
+    def fill(self, figures: list[int]) -> None:
+        with closing(connect()) as connection:
+            insert = f"INSERT INTO series ({', '.join(SERIES)}) VALUES ({', '.join(['%s'] * len(SERIES))})"
+            connection.cursor().executemany(insert, self.OF_SERIES)
+            connection.execute(
+                f"INSERT INTO days (block, series, day, {', '.join(FIGURES)})"
+                f" SELECT day / {BLOCK}, id, day{', %s + id * 7919 + day' * len(FIGURES)} FROM series,"
+                " generate_series(%s::bigint, %s::bigint) AS day",
+                (*figures, DAY, DAY + self.DAYS - 1),
+            )
+            connection.execute("ANALYZE")
+
+    def check_effort(self, question: Question) -> None:
+        """All rows are read once, and the first groups' again, nothing is written to a disk, or compiled."""
+        plans = list(self.plans(question))
+        self.assertFalse([plan for plan in plans if "JIT" in plan], question)
+        nodes = [node for plan in plans for node in _nodes(plan["Plan"])]
+        self.assertFalse([node for node in nodes if node.get("Temp Written Blocks")], question)
+        rows = len(self.OF_SERIES) * self.DAYS
+        read = sum(node["Actual Rows"] * node["Actual Loops"] for node in nodes if node.get("Relation Name") == "days")
+        self.assertLess(read, rows * 1.3, question)
+
+    def test_more(self) -> None:
+        """However many are wanted: what the server thinks that it costs is much, and compiling the statement more."""
+        self.check_effort(Question(DAY, DAY + self.DAYS - 1, ["client", "model", "day"], 4000))
+
+    def plans(self, question: Question) -> Iterator[dict[str, Any]]:
+        """What was done for each of its statements, as the server tells."""
+        ledger = PostgresLedger("postgresql:///tests", connect)
+        self.addCleanup(ledger.close)
+        asked: list[tuple[str, Sequence[object]]] = []
+        ask = ledger._ask
+
+        def note(statement: str, values: Sequence[object] = ()) -> list[tuple[object, ...]]:
+            asked.append((statement, values))
+            return ask(statement, values)
+
+        self.patch(ledger, "_ask", note)
+        ledger.totals(question)
+        for statement, values in asked:
+            ((plans,),) = ask(f"EXPLAIN (ANALYZE, BUFFERS, VERBOSE, FORMAT JSON) {statement}", values)
+            yield from cast(list[dict[str, Any]], plans)
+
+
+def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for each in plan.get("Plans", ()):
+        yield from _nodes(each)
 
 
 class PostgresServerTests(_PostgresTestCase):
@@ -132,6 +211,16 @@ class PostgresServerTests(_PostgresTestCase):
             self.server.start()
         self.assertEqual(self.ledger.enter([record(number) for number in range(2, 5)]), 2)
         self.assertEqual(asked.totals(Question(0, DAY, []))[0]["attempts"], 5)
+
+    def test_large_sums(self) -> None:
+        """They are exact as long as they fit, and then there is no answer rather than a wrong one."""
+        questions = [Question(0, DAY, by, limit) for by in (["day"], ["model", "day"]) for limit in (0, 1)]
+        self.ledger.enter(record(number, client=f"c{number}", nano_usd=2**62 - 1) for number in range(2))
+        for question in questions:
+            self.assertEqual([row["usd"] for row in self.open().totals(question)], [(2**63 - 2) / NANO], question)
+        self.ledger.enter([record(2, client="c2", nano_usd=2)])
+        for question in questions:
+            self.assertRaises(psycopg.errors.NumericValueOutOfRange, self.open().totals, question)
 
     def test_connection_lost(self) -> None:
         """A question finds its connection gone, and asks over another."""
