@@ -75,6 +75,7 @@ _ADD = (
 )
 _DAYS = "days WHERE block BETWEEN ? AND ? AND day BETWEEN ? AND ?"
 _SUMS = ", ".join(f"sum({name})::bigint AS {name}" for name in FIGURES)
+_LABEL = "coalesce(labels::jsonb ->> ?, '')" + ' COLLATE "C"'
 
 Connection = psycopg.Connection[tuple[object, ...]]
 
@@ -186,7 +187,7 @@ class PostgresLedger(LedgerDatabase):
         return _text(name)
 
     def _column(self, name: str) -> str:
-        return """coalesce(labels::jsonb ->> ?, '') COLLATE "C\"""" if name.startswith("label.") else name
+        return _LABEL if name.startswith("label.") else name
 
     def _totals(self, by: Sequence[str]) -> str:
         groups = [f"{self._column(name)} AS g{place}" for place, name in enumerate(by)]
@@ -202,7 +203,7 @@ class PostgresLedger(LedgerDatabase):
         names = [f"g{place}" for place, name in enumerate(by) if name != "day"]
         columns = [f"{self._column(name)} AS g{place}" for place, name in enumerate(by) if name != "day"]
         groups = [f"first.day AS g{place}" if name == "day" else f"g{place}" for place, name in enumerate(by)]
-        # OFFSET 0: the few rows are looked up, whatever the server thinks of how many they are
+        # not materialized: the server knows how many series there are; OFFSET 0: and looks up the few rows in any case
         return (
             f"WITH named AS NOT MATERIALIZED (SELECT *, dense_rank() OVER (ORDER BY {', '.join(names)}) AS rank"
             f" FROM (SELECT id, {', '.join(columns)} FROM series) AS f),"
@@ -242,9 +243,10 @@ def _number(connection: Connection, series: Series) -> int:
 
 
 def _sum(name: str) -> str:
-    """Return the expression for a sum, exact or an error, that is cheaper than ``sum`` of 64 bits, which is a numeric.
+    """Return the expression for the exact sum of figures below 2**62, in two halves; the server fails beyond that.
 
-    For many groups at that: it keeps 16 bytes for each of them, where the other has 80.
+    What it keeps of a group are 32 bytes, and of ``sum`` of such figures, which is a numeric, 96: so very many groups
+    have room in its ``work_mem``.
     """
     return f"sum(({name} >> 31)::integer) * 2147483648 + sum(({name} & 2147483647)::integer)"
 
