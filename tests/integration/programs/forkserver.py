@@ -6,6 +6,7 @@ What to run comes on the socket that is its standard input, from ``support/forks
 import gc
 import json
 import os
+import signal
 import socket
 import sys
 from importlib import import_module
@@ -37,6 +38,10 @@ def started(orders: socket.socket, said: bytes, descriptors: list[int]) -> bool:
     return True
 
 
+# Whoever runs the tests in the background has these ignored; who is executed by a reactor has them as ever.
+for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 for module in sys.argv[1:]:
     import_module(module)
 assert "twisted.internet.reactor" not in sys.modules  # each process makes its own
