@@ -42,6 +42,7 @@ def variants() -> dict[str, str]:
     return {
         "neither": '[accounts]\ndatabase = ""\n\n' + without,
         "ledger": ledger + price + without,
+        "ledger, 2 limits": usual,
         "ledger, 5 limits": ledger + price + limits(1) + without,
         "ledger, 5,000 limits": ledger + price + limits(4_996) + without,
     }
