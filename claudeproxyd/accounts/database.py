@@ -11,7 +11,7 @@ from itertools import starmap
 from secrets import token_hex
 from typing import TYPE_CHECKING
 
-from claudeproxyd.accounts.ledger_database import ForeignLedger, LedgerDatabase, in_order
+from claudeproxyd.accounts.ledger_database import ForeignLedger, LedgerDatabase, in_order, ranked
 from claudeproxyd.accounts.rows import QUARTER, Series, day_rows, row_of
 from claudeproxyd.accounts.schema import ATTEMPTS, BLOCK, FIGURES, SERIES, SQLITE, VERSION, tables
 from claudeproxyd.config.regular_files import identity_of
@@ -152,16 +152,14 @@ class LedgerFile(LedgerDatabase):
         return f"SELECT {', '.join([*groups, _SUMS])} FROM {days}{named}{grouped} ORDER BY {in_order(by)} LIMIT ?"
 
     def _first_of_many(self, by: Sequence[str]) -> str:
-        names = [f"g{place}" for place, name in enumerate(by) if name != "day"]
-        columns = [f"{self._column(name)} AS g{place}" for place, name in enumerate(by) if name != "day"]
-        groups = [f"first.day AS g{place}" if name == "day" else f"g{place}" for place, name in enumerate(by)]
+        names, columns, groups = ranked(by, self._column)
         return (
-            f"WITH named AS MATERIALIZED (SELECT *, dense_rank() OVER (ORDER BY {', '.join(names)}) AS rank"
-            f" FROM (SELECT id, {', '.join(columns)} FROM series)),"
+            f"WITH named AS MATERIALIZED (SELECT *, dense_rank() OVER (ORDER BY {names}) AS rank"
+            f" FROM (SELECT id, {columns} FROM series)),"
             " first AS MATERIALIZED (SELECT rank, day, sum(nano_usd) AS cost, sum(input_tokens) AS given"
             f" FROM {_DAYS.replace('days WHERE', 'days JOIN named ON named.id = days.series WHERE')}"
             " GROUP BY rank, day ORDER BY cost DESC, given DESC, rank, day LIMIT ?)"
-            f" SELECT {', '.join([*groups, _SUMS])} FROM first CROSS JOIN named USING (rank) CROSS JOIN days"
+            f" SELECT {groups}, {_SUMS} FROM first CROSS JOIN named USING (rank) CROSS JOIN days"
             f" ON days.block = first.day / {BLOCK} AND days.series = named.id AND days.day = first.day"
             f" GROUP BY rank, first.day ORDER BY {in_order(by)}"
         )

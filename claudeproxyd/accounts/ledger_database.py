@@ -217,6 +217,14 @@ class LedgerDatabase(ABC):
         self._series.clear()
 
 
+def ranked(by: Sequence[str], column: Callable[[str], str]) -> tuple[str, str, str]:
+    """Return, for groups that are ranks and days, their names, the columns of these, and what each group is by."""
+    names = {f"g{place}": name for place, name in enumerate(by) if name != "day"}
+    columns = (f"{column(name)} AS {alias}" for alias, name in names.items())
+    groups = (f"first.day AS g{place}" if name == "day" else f"g{place}" for place, name in enumerate(by))
+    return ", ".join(names), ", ".join(columns), ", ".join(groups)
+
+
 def in_order(by: Sequence[str]) -> str:
     """Return how groups are sorted, ``g0`` to what they are by: by cost, then by names, and then by day."""
     groups = sorted((name == "day", place) for place, name in enumerate(by))

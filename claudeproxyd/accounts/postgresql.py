@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import psycopg
 
-from claudeproxyd.accounts.ledger_database import ForeignLedger, LedgerDatabase, in_order
+from claudeproxyd.accounts.ledger_database import ForeignLedger, LedgerDatabase, in_order, ranked
 from claudeproxyd.accounts.rows import QUARTER, Series, day_rows, row_of
 from claudeproxyd.accounts.schema import ATTEMPTS, BLOCK, FIGURES, SERIES, VERSION, SqlTypes, tables
 
@@ -200,20 +200,18 @@ class PostgresLedger(LedgerDatabase):
         return f"SELECT {', '.join([*groups, _SUMS])} FROM {days}{named}{grouped} ORDER BY {in_order(by)} LIMIT ?"
 
     def _first_of_many(self, by: Sequence[str]) -> str:
-        names = [f"g{place}" for place, name in enumerate(by) if name != "day"]
-        columns = [f"{self._column(name)} AS g{place}" for place, name in enumerate(by) if name != "day"]
-        groups = [f"first.day AS g{place}" if name == "day" else f"g{place}" for place, name in enumerate(by)]
+        names, columns, groups = ranked(by, self._column)
         # not materialized: the server knows how many series there are; OFFSET 0: and looks up the few rows in any case
         return (
-            f"WITH named AS NOT MATERIALIZED (SELECT *, dense_rank() OVER (ORDER BY {', '.join(names)}) AS rank"
-            f" FROM (SELECT id, {', '.join(columns)} FROM series) AS f),"
+            f"WITH named AS NOT MATERIALIZED (SELECT *, dense_rank() OVER (ORDER BY {names}) AS rank"
+            f" FROM (SELECT id, {columns} FROM series) AS f),"
             f" first AS MATERIALIZED (SELECT rank, day, {_sum('nano_usd')} AS cost, {_sum('input_tokens')} AS given"
             f" FROM (SELECT * FROM {_DAYS}) AS f JOIN named ON named.id = f.series"
             " GROUP BY rank, day ORDER BY cost DESC, given DESC, rank, day LIMIT ?)"
-            f" SELECT {', '.join([*groups, _SUMS])} FROM first JOIN named USING (rank) CROSS JOIN LATERAL"
+            f" SELECT {groups}, {_SUMS} FROM first JOIN named USING (rank) CROSS JOIN LATERAL"
             f" (SELECT {', '.join(FIGURES)} FROM days WHERE block = first.day / {BLOCK} AND series = named.id"
             " AND day = first.day OFFSET 0) AS f"
-            f" GROUP BY rank, first.day, {', '.join(names)} ORDER BY {in_order(by)}"
+            f" GROUP BY rank, first.day, {names} ORDER BY {in_order(by)}"
         )
 
     # -- the connection
